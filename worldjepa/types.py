@@ -1,0 +1,197 @@
+"""The nouns of the library and the one shape legend.
+
+Shapes, stated once:
+
+    B  batch, or environments        N  candidate plans
+    T  observed steps                P  tokens per frame (always present; 1 for a global latent)
+    H  planned steps (never height)  D  latent width
+    A  action width                  S  simulator-state width
+
+Time is axis 1. ``action[:, t]`` leads from ``obs[:, t]`` to ``obs[:, t + 1]``. One *model* step may hold a block of
+``frameskip`` raw actions, so a model action is ``A = frameskip * raw_action_dim`` wide, raw actions in order of time.
+Pictures are ``uint8 (B, T, 3, height, width)`` in the library and ``uint8 (T, height, width, 3)`` in stores and
+environments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+Observation = dict[str, Tensor]
+"""Named observations, each ``(B, T, ...)``: ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n)."""
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One column of an episode: NumPy dtype name and shape of a single step."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a store or a model must know about an environment, without importing it.
+
+    Attributes:
+        env_id: gymnasium id, such as ``worldjepa/PushT-v0``.
+        fields: columns of an episode by name: ``pixels``, ``proprioception``, ``action``, ``state``, ...
+        action_low, action_high: bounds of one raw action, length ``raw_action_dim``.
+        state_names: names of the simulator state's numbers (probes and goals use them, training never does).
+        frame_rate: environment steps per second of simulated time, Hz.
+    """
+
+    env_id: str
+    fields: dict[str, FieldSpec]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    state_names: tuple[str, ...]
+    frame_rate: float
+
+    @property
+    def raw_action_dim(self) -> int:
+        return len(self.action_low)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change whenever anything in the specification does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EnvSpec:
+        fields = {name: FieldSpec(f["dtype"], tuple(f["shape"])) for name, f in values["fields"].items()}
+        return cls(
+            env_id=values["env_id"],
+            fields=fields,
+            action_low=tuple(values["action_low"]),
+            action_high=tuple(values["action_high"]),
+            state_names=tuple(values["state_names"]),
+            frame_rate=float(values["frame_rate"]),
+        )
+
+    @classmethod
+    def from_env(cls, env) -> EnvSpec:
+        """Reads the specification off an environment that follows :class:`GoalEnv`."""
+        env = env.unwrapped
+        fields = {
+            name: FieldSpec(str(space.dtype), tuple(int(n) for n in space.shape))
+            for name, space in env.observation_space.spaces.items()
+        }
+        fields["action"] = FieldSpec("float32", tuple(int(n) for n in env.action_space.shape))
+        fields["state"] = FieldSpec("float32", (len(env.state_names),))
+        return cls(
+            env_id=env.spec.id if env.spec is not None else type(env).__name__,
+            fields=fields,
+            action_low=tuple(float(x) for x in env.action_space.low),
+            action_high=tuple(float(x) for x in env.action_space.high),
+            state_names=tuple(env.state_names),
+            frame_rate=float(env.metadata["render_fps"]),
+        )
+
+
+@dataclass
+class Episode:
+    """One recorded episode of L observations and L - 1 actions.
+
+    Attributes:
+        arrays: column name -> array with leading axis L. ``action`` has L rows too; the last one is zero and leads
+            nowhere, so that all columns have one length.
+        group: name of the thing that must never be split between training and held-out data, such as
+            ``human/17`` for every noisy replay of demonstration 17.
+        policy: who acted, such as ``scripted`` or ``human_replay``.
+    """
+
+    arrays: dict[str, np.ndarray]
+    group: str
+    policy: str
+
+    def __len__(self) -> int:
+        return len(self.arrays["action"])
+
+
+@dataclass
+class Segment:
+    """A batch of clips of T model steps.
+
+    Attributes:
+        observation: (B,T,...) by name.
+        action: float32 (B,T-1,A) blocks of raw actions, normalised by the data's standard deviation.
+        state: float32 (B,T,S) simulator state, for probes only.
+    """
+
+    observation: Observation
+    action: Tensor
+    state: Tensor
+
+    def to(self, device) -> Segment:
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        return Segment({k: move(v) for k, v in self.observation.items()}, move(self.action), move(self.state))
+
+
+@dataclass
+class Plan:
+    """What a planner returns.
+
+    Attributes:
+        action: (B,H,A) the plan, normalised model actions within the bounds given.
+        cost: (B,) cost of that plan.
+        info: per-iteration curves and the like, each with leading axis B.
+    """
+
+    action: Tensor
+    cost: Tensor
+    info: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class TokenSet:
+    """Tokens of one modality with their places.
+
+    Attributes:
+        values: float (B,P,D) token contents.
+        coords: float (B,P,C) or (P,C) coordinates, such as patch row and column, column id, or xyz.
+        valid: bool (B,P); False marks padding.
+        pinned: bool (P,); True marks tokens that belong to every context and are never predicted (CLS, REG).
+    """
+
+    values: Tensor
+    coords: Tensor
+    valid: Tensor
+    pinned: Tensor
+
+
+@runtime_checkable
+class GoalEnv(Protocol):
+    """What the library asks of an environment, beside gymnasium's own API.
+
+    ``reset(options={"state": ..., "goal_state": ...})`` starts from an exact simulator state; observations are a
+    dict with at least ``pixels`` uint8 (height, width, 3); ``info["state"]`` is the simulator state.
+    """
+
+    state_names: tuple[str, ...]
+
+    def get_state(self) -> np.ndarray:
+        """Simulator state, float64 (S,)."""
+
+    def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """The observation of ``state`` (S,), without touching the simulation: goal pictures come from here."""
+
+    def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
+        """bool (...): the task's own tolerance between states (..., S)."""
+
+    def moved(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
+        """bool (...): the goal asks for more than moving the robot itself."""
+
+    def probe_targets(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """Name -> (..., k): smooth functions of the state that a good latent should reveal."""
