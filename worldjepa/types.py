@@ -124,7 +124,7 @@ class Segment:
 
     Attributes:
         observation: (B,T,...) by name.
-        action: float32 (B,T-1,A) blocks of raw actions, normalised by the data's standard deviation.
+        action: float32 (B,T-1,A) blocks of raw actions in the environment's units (the model holds the normaliser).
         state: float32 (B,T,S) simulator state, for probes only.
     """
 
@@ -169,6 +169,21 @@ class TokenSet:
     coords: Tensor
     valid: Tensor
     pinned: Tensor
+
+
+class Player(Protocol):
+    """A privileged actor that makes data: it sees the simulator state, never pictures."""
+
+    label: str
+
+    def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """Starts an episode: the initial simulator state (S,) and the episode's group (see :class:`Episode`)."""
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """Raw action (A,) in the environment's units for the simulator state (S,)."""
+
+    def keep(self, states: np.ndarray) -> bool:
+        """Whether a finished episode with ``states`` (L,S) is worth storing; a rejected one is drawn again."""
 
 
 @runtime_checkable
