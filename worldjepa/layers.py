@@ -1,0 +1,200 @@
+"""The one transformer block of the library, the masks it takes and the embeddings of coordinates.
+
+Shapes here: ``B`` batch, ``L`` tokens of a sequence, ``D`` width, ``C`` width of the condition.
+Every module runs under ``torch.autocast``; normalisation and coordinates stay in float32 there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def block_causal_mask(num_steps: int, tokens_per_step: int = 1, device: torch.device | None = None) -> Tensor:
+    """bool (L,L), L = num_steps * tokens_per_step: a token may attend to its own step and to all earlier ones."""
+    step = torch.arange(num_steps, device=device).repeat_interleave(tokens_per_step)
+    return step[:, None] >= step[None, :]
+
+
+def padding_mask(valid: Tensor) -> Tensor:
+    """bool (B,1,L) for :class:`Attention` from ``valid`` bool (B,L): nobody attends to padding."""
+    return valid[:, None, :]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention of (B,L,D).
+
+    Args:
+        width: D.
+        heads: number of heads.
+        head_dim: width of a head; D / heads when None.
+        dropout: of the attention weights and of the output.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int | None = None, dropout: float = 0.0):
+        super().__init__()
+        if head_dim is None and width % heads:
+            raise ValueError(f"width must be a multiple of heads ({heads}), got {width}; change it or set head_dim")
+        inner = heads * (head_dim or width // heads)
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, 3 * inner)
+        self.out = nn.Sequential(nn.Linear(inner, width), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attends within ``x`` (B,L,D).
+
+        Args:
+            mask: broadcastable to (L,L) or (B,L,L), queries before keys; bool (True may attend) or float, added to
+                the logits.
+        """
+        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        if mask is not None:
+            if mask.dim() == 3:
+                mask = mask[:, None]
+            if mask.is_floating_point():
+                mask = mask.to(q.dtype)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out(rearrange(y, "b h l d -> b l (h d)"))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, optionally conditioned by AdaLN-zero (arXiv:2212.09748, section 3.2).
+
+    A conditioned block is the identity at initialisation: its gates start at zero.
+
+    Args:
+        width: D.
+        heads, head_dim, dropout: see :class:`Attention`.
+        mlp_ratio: hidden width of the MLP over D.
+        condition_dim: C; None for an unconditioned block.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        condition_dim: int | None = None,
+        head_dim: int | None = None,
+    ):
+        super().__init__()
+        affine = condition_dim is None
+        hidden = int(width * mlp_ratio)
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=affine)
+        self.attention = Attention(width, heads, head_dim, dropout)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=affine)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width), nn.Dropout(dropout)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        self.modulation = None
+        if condition_dim is not None:
+            self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(condition_dim, 6 * width))
+            nn.init.zeros_(self.modulation[1].weight)
+            nn.init.zeros_(self.modulation[1].bias)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(B,L,D) -> (B,L,D), given ``condition`` (B,L,C) or (B,C) and ``mask`` as in :class:`Attention`."""
+        if (condition is None) != (self.modulation is None):
+            raise ValueError(
+                "this block has no condition_dim, so it takes no condition; build it with condition_dim"
+                if self.modulation is None
+                else "this block was built with condition_dim, so forward needs a condition"
+            )
+        if self.modulation is None:
+            x = x + self.attention(self.norm1(x), mask)
+            return x + self.mlp(self.norm2(x))
+        if condition.dim() == 2:
+            condition = condition[:, None]
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
+        x = x + gate1 * self.attention(self.norm1(x) * (1 + scale1) + shift1, mask)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class Transformer(nn.Module):
+    """A stack of :class:`Block` and a final LayerNorm; arguments as there."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        condition_dim: int | None = None,
+        head_dim: int | None = None,
+    ):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, dropout, condition_dim, head_dim) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(B,L,D) -> (B,L,D); ``condition`` and ``mask`` as in :meth:`Block.forward`."""
+        for block in self.blocks:
+            x = block(x, condition, mask)
+        return self.norm(x)
+
+
+def sincos_embedding(coords: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """Fixed sines and cosines of any number of coordinates (arXiv:1706.03762, section 3.5).
+
+    Each of the C coordinates gets width // (2 C) frequencies from 1 down to 1 / max_period radians per unit; columns
+    left over are zero.
+
+    Args:
+        coords: (...,C), in units where neighbours are about 1 apart (patch rows and columns, steps).
+        width: D >= 2 C.
+
+    Returns:
+        float32 (...,D).
+    """
+    num_coords = coords.shape[-1]
+    num_frequencies = width // (2 * num_coords)
+    if num_frequencies == 0:
+        raise ValueError(f"width must be >= 2 per coordinate ({2 * num_coords}), got {width}")
+    exponent = torch.arange(num_frequencies, device=coords.device, dtype=torch.float32) / num_frequencies
+    angle = coords.float()[..., None] * max_period**-exponent
+    waves = torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
+    return F.pad(waves, (0, width - waves.shape[-1]))
+
+
+class SinCosCoordinates(nn.Module):
+    """:func:`sincos_embedding` as a module: (...,C) -> (...,D), nothing learned."""
+
+    def __init__(self, width: int, max_period: float = 10_000.0):
+        super().__init__()
+        self.width = width
+        self.max_period = max_period
+
+    def forward(self, coords: Tensor) -> Tensor:
+        return sincos_embedding(coords, self.width, self.max_period)
+
+
+class LearnedCoordinates(nn.Module):
+    """Learned embedding of coordinates (...,C) -> (...,D): linear, or an MLP with one hidden layer.
+
+    Args:
+        num_coords: C.
+        width: D.
+        hidden: width of the hidden layer (GELU); None for a linear map.
+    """
+
+    def __init__(self, num_coords: int, width: int, hidden: int | None = None):
+        super().__init__()
+        if hidden is None:
+            self.map = nn.Linear(num_coords, width)
+        else:
+            self.map = nn.Sequential(nn.Linear(num_coords, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, coords: Tensor) -> Tensor:
+        return self.map(coords)
