@@ -1,0 +1,373 @@
+"""PushT: a round agent pushes a T-shaped block. gym-pusht's physics, a fast picture, exact states.
+
+Positions are in px of a 512 x 512 arena (y points down), angles in rad, velocities in px/s. A simulator state is
+float64 (7,), named by :data:`STATE_NAMES`; wherever one goes in, the first five numbers are enough and mean that the
+agent stands still. The block's angle is not wrapped. The block's position is its body origin, the middle of the T's
+top edge; its centre of gravity lies 45 px further down the stem (:func:`block_center`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+import pymunk
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    from gym_pusht.envs.pusht import PushTEnv, pymunk_to_shapely
+
+ARENA = 512.0
+STATE_NAMES = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
+AGENT_RADIUS = 15.0
+CENTER_OF_GRAVITY = (0.0, 45.0)  # of the block, in its own frame
+GOAL_POSE = (256.0, 256.0, math.pi / 4)  # the green zone: x, y, angle of gym-pusht's only task
+ACTION_SCALE = 100.0  # px from the agent to its target at a relative action of 1
+ACTION_MODES = ("relative", "absolute")
+REWARDS = ("coverage", "none")
+MIN_IMAGE_SIZE = 32
+
+
+def as_state(state: np.ndarray) -> np.ndarray:
+    """A copy of ``state`` (5,) or (7,) as float64 (7,), velocities zero where they were missing.
+
+    Raises:
+        ValueError: another shape, a number that is not finite, or an agent outside the arena.
+    """
+    values = np.asarray(state, dtype=np.float64)
+    if values.shape not in ((5,), (7,)):
+        raise ValueError(f"a PushT state must have shape (5,) or (7,): {', '.join(STATE_NAMES)}; got {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"a PushT state must be finite, got {values.tolist()}")
+    if values[:2].min() < 0 or values[:2].max() > ARENA:
+        raise ValueError(f"the agent must stand in the arena, 0..512 px, got {values[:2].tolist()}")
+    return np.concatenate([values, np.zeros(7 - len(values))])
+
+
+def angle_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a - b in [-pi, pi), rad, whatever the number of turns in between."""
+    return (np.asarray(a) - np.asarray(b) + np.pi) % (2 * np.pi) - np.pi
+
+
+def block_center(state: np.ndarray) -> np.ndarray:
+    """The block's centre of gravity (..., 2), px, of states (..., >= 5)."""
+    state = np.asarray(state)
+    sin, cos = np.sin(state[..., 4]), np.cos(state[..., 4])
+    x, y = CENTER_OF_GRAVITY
+    return state[..., 2:4] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+
+class Physics:
+    """gym-pusht's bodies in a pymunk space of our own: no picture, no coverage, no Python collision handler."""
+
+    substeps = 10
+    dt = 0.01
+
+    def __init__(self):
+        self._build()
+
+    def _build(self) -> None:
+        # A fresh space has no contact cache, so that what follows depends on the state alone.
+        self.space = pymunk.Space()
+        self.space.gravity = 0, 0
+        self.space.damping = 0.0
+        corners = ((5, 506), (5, 5), (506, 5), (506, 506))
+        walls = [(corners[0], corners[1]), (corners[1], corners[2]), (corners[2], corners[3]), (corners[0], corners[3])]
+        self.space.add(*[PushTEnv.add_segment(self.space, a, b, 2) for a, b in walls])
+        self.agent = PushTEnv.add_circle(self.space, (256, 400), AGENT_RADIUS)
+        self.block, self.block_shapes = PushTEnv.add_tee(self.space, (256, 300), 0)
+
+    def state(self) -> np.ndarray:
+        (x, y), (block_x, block_y), (vx, vy) = self.agent.position, self.block.position, self.agent.velocity
+        return np.array([x, y, block_x, block_y, self.block.angle, vx, vy])
+
+    def snapshot(self) -> np.ndarray:
+        """float64 (10,): the state and the block's velocity (2) and angular velocity."""
+        return np.array([*self.state(), *self.block.velocity, self.block.angular_velocity])
+
+    def restore(self, values: np.ndarray) -> None:
+        """Sets a :meth:`snapshot`, or a state (7,) with the block at rest.
+
+        Two restores of one snapshot agree bit for bit. Against the simulation it was taken from, a restored one lacks
+        the contact cache: a touching block may differ by some thousandths of a px after a step, more later.
+        """
+        x, y, block_x, block_y, angle, vx, vy, *block_velocity = np.asarray(values, dtype=np.float64).tolist()
+        self._build()
+        self.agent.position = x, y
+        self.agent.velocity = vx, vy
+        # The angle first: turning goes about the centre of gravity and moves the origin, which is then put right.
+        self.block.angle = angle
+        self.block.position = block_x, block_y
+        if block_velocity:
+            self.block.velocity = block_velocity[0], block_velocity[1]
+            self.block.angular_velocity = block_velocity[2]
+        self.space.reindex_shapes_for_body(self.agent)
+        self.space.reindex_shapes_for_body(self.block)
+
+    def step(self, target_x: float, target_y: float) -> None:
+        """0.1 s under gym-pusht's PD control (k_p 100, k_v 20) towards a target in px."""
+        agent, space_step, dt = self.agent, self.space.step, self.dt
+        for _ in range(self.substeps):
+            x, y = agent.position
+            vx, vy = agent.velocity
+            # gym-pusht's order of operations, so that results agree to the last bit.
+            ax = 100 * (target_x - x) + 20 * (0 - vx)
+            ay = 100 * (target_y - y) + 20 * (0 - vy)
+            agent.velocity = vx + ax * dt, vy + ay * dt
+            space_step(dt)
+
+    def step_relative(self, dx: float, dy: float) -> None:
+        """One step towards a target that lies (dx, dy) in [-1, 1] x 100 px from the agent, at least 20 px off the
+        arena's edge."""
+        x, y = self.agent.position
+        self.step(
+            min(max(x + ACTION_SCALE * dx, 20.0), 492.0),
+            min(max(y + ACTION_SCALE * dy, 20.0), 492.0),
+        )
+
+
+class Renderer:
+    """Draws states as gym-pusht does, anti-aliased at any size, without its 512 px surface.
+
+    Args:
+        image_size: height and width in px, >= 32.
+    """
+
+    _shift = 6  # cv2 takes fixed-point coordinates with this many fractional bits
+    _outline = 2.0  # px of the arena on either side of a block's edge
+    _bleed = 0.5  # px of the picture by which cv2's anti-aliased shapes come out too large
+    _block = (119, 136, 153), (143, 163, 184)  # outline, inside
+    _agent = (65, 105, 225), (78, 126, 255)
+
+    def __init__(self, image_size: int):
+        if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < MIN_IMAGE_SIZE:
+            raise ValueError(f"image_size must be a whole number >= {MIN_IMAGE_SIZE}, got {image_size!r}")
+        self.image_size = int(image_size)
+        self._scale = self.image_size / ARENA
+        bleed = self._bleed / self._scale
+        # Stem first: the bar lies on top.
+        shapes = [tee_rectangles(grow)[k] for k in (1, 0) for grow in (self._outline - bleed, -self._outline - bleed)]
+        self._points = np.concatenate(shapes) * (self._scale * (1 << self._shift))
+        self._background = self._draw_background()
+
+    def __call__(self, state: np.ndarray) -> np.ndarray:
+        """uint8 (height, width, 3) RGB of a state (>= 5,)."""
+        x, y, block_x, block_y, angle = np.asarray(state[:5], dtype=np.float64).tolist()
+        image = self._background.copy()
+        points = self._place(self._points, block_x, block_y, angle)
+        aa, shift = cv2.LINE_AA, self._shift
+        for i in range(0, 16, 4):
+            cv2.fillConvexPoly(image, points[i : i + 4], self._block[(i // 4) % 2], aa, shift)
+        center = round(self._pixel(x)), round(self._pixel(y))
+        for radius, color in zip((AGENT_RADIUS, AGENT_RADIUS - 4), self._agent, strict=True):
+            size = round((radius * self._scale - self._bleed) * (1 << shift))
+            cv2.circle(image, center, max(size, 1), color, -1, aa, shift)
+        return image
+
+    def _pixel(self, x: float) -> float:
+        # A world coordinate is the centre of gym-pusht's pixel of that number.
+        return ((x + 0.5) * self._scale - 0.5) * (1 << self._shift)
+
+    def _place(self, points: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
+        cos, sin = math.cos(angle), math.sin(angle)
+        return np.rint(points @ ((cos, sin), (-sin, cos)) + (self._pixel(x), self._pixel(y))).astype(np.int32)
+
+    def _draw_background(self) -> np.ndarray:
+        """White floor, the green target zone and the walls, drawn large and shrunk once."""
+        size = self.image_size * math.ceil(1024 / self.image_size)
+        scale = size / ARENA
+        image = np.full((size, size, 3), 255, np.uint8)
+        x, y, angle = GOAL_POSE
+        rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+        for rectangle in tee_rectangles(0.0):
+            corners = (rectangle @ rotation + (x + 0.5, y + 0.5)) * scale - 0.5
+            cv2.fillPoly(image, [np.rint(corners).astype(np.int32)], (144, 238, 144))
+        low, high = round(5.5 * scale), round(506.5 * scale)
+        cv2.rectangle(image, (low, low), (high, high), (211, 211, 211), round(4 * scale))
+        return cv2.resize(image, (self.image_size, self.image_size), interpolation=cv2.INTER_AREA)
+
+
+def tee_rectangles(grow: float) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (4, 2) of the T's bar and stem in the block's frame, px, each grown by ``grow`` on every side."""
+    boxes = (-60.0, 0.0, 60.0, 30.0), (-15.0, 30.0, 15.0, 120.0)
+    bar, stem = (
+        np.array([(a - grow, b - grow), (c + grow, b - grow), (c + grow, d + grow), (a - grow, d + grow)])
+        for a, b, c, d in boxes
+    )
+    return bar, stem
+
+
+class PushT(gym.Env):
+    """Push the T. Follows :class:`worldjepa.types.GoalEnv`.
+
+    Observations: ``pixels`` uint8 (image_size, image_size, 3) RGB; ``proprioception`` float32 (2,) agent x, y in px.
+    ``info`` holds ``state`` (7,), with a goal state ``is_success`` (:meth:`reached`), and with the coverage reward
+    ``coverage``, the share of the target zone under the block.
+
+    Args:
+        image_size: height and width of ``pixels``, >= 32.
+        action_mode: ``relative``, Box(-1, 1): the agent's target lies 100 px x action from where it is, kept 20 px off
+            the arena's edge; or ``absolute``, Box(0, 512): the target in px, gym-pusht's own. Actions are clipped.
+        reward: ``coverage``, gym-pusht's clip(coverage / 0.95, 0, 1), terminating above 0.95; or ``none``, always 0,
+            never terminating, faster.
+        render_mode: ``rgb_array`` or None.
+        render_size: height and width of what :meth:`render` returns.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    state_names = STATE_NAMES
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        action_mode: str = "relative",
+        reward: str = "none",
+        render_mode: str | None = "rgb_array",
+        render_size: int = 256,
+    ):
+        for name, value, known in (("action_mode", action_mode, ACTION_MODES), ("reward", reward, REWARDS)):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        self.action_mode, self.reward, self.render_mode = action_mode, reward, render_mode
+        self._draw = Renderer(image_size)
+        self._draw_large = Renderer(render_size)
+        self.physics = Physics()
+        self.goal_state: np.ndarray | None = None
+        self._goal_geometry = None
+        size = self._draw.image_size
+        self.observation_space = gym.spaces.Dict(
+            pixels=gym.spaces.Box(0, 255, (size, size, 3), np.uint8),
+            proprioception=gym.spaces.Box(0, ARENA, (2,), np.float32),
+        )
+        low, high = (-1.0, 1.0) if action_mode == "relative" else (0.0, ARENA)
+        self.action_space = gym.spaces.Box(low, high, (2,), np.float32)
+        self._low, self._high = low, high
+
+    # Gymnasium's own methods.
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Starts at ``options["state"]``, or at a random one, the agent clear of the block.
+
+        ``options["goal_state"]`` makes ``info["is_success"]`` appear.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        unknown = sorted(set(options) - {"state", "goal_state"})
+        if unknown:
+            raise ValueError(f"reset options must be 'state' and 'goal_state', got {', '.join(map(str, unknown))}")
+        state, goal = options.get("state"), options.get("goal_state")
+        self.goal_state = None if goal is None else as_state(goal)
+        self.set_state(random_state(self.np_random) if state is None else state)
+        state = self.get_state()
+        return self.observe_state(state), self._info(state)
+
+    def step(self, action: np.ndarray):
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != (2,):
+            raise ValueError(f"a PushT action must have shape (2,), got {action.shape}")
+        x, y = action.tolist()
+        if not (math.isfinite(x) and math.isfinite(y)):
+            raise ValueError(f"a PushT action must be finite, got {[x, y]}")
+        x, y = min(max(x, self._low), self._high), min(max(y, self._low), self._high)
+        if self.action_mode == "relative":
+            self.physics.step_relative(x, y)
+        else:
+            self.physics.step(x, y)
+        state = self.physics.state()
+        info = self._info(state)
+        if self.reward == "none":
+            return self.observe_state(state), 0.0, False, False, info
+        coverage = info["coverage"]
+        return self.observe_state(state), min(max(coverage / 0.95, 0.0), 1.0), coverage > 0.95, False, info
+
+    def render(self) -> np.ndarray | None:
+        """The present picture, uint8 (render_size, render_size, 3)."""
+        return None if self.render_mode is None else self._draw_large(self.physics.state())
+
+    # GoalEnv.
+
+    def get_state(self) -> np.ndarray:
+        """Simulator state, float64 (7,)."""
+        return self.physics.state()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Puts the simulation exactly at ``state`` (5,) or (7,), the block at rest."""
+        self.physics.restore(as_state(state))
+
+    def snapshot(self) -> np.ndarray:
+        """float64 (10,): all of the dynamics but the contact cache; see :meth:`Physics.restore`."""
+        return self.physics.snapshot()
+
+    def restore(self, snapshot: np.ndarray) -> None:
+        """Puts the simulation at a :meth:`snapshot`."""
+        if np.shape(snapshot) != (10,):
+            raise ValueError(f"a PushT snapshot has shape (10,), got {np.shape(snapshot)}; use set_state for a state")
+        self.physics.restore(snapshot)
+
+    def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """The observation of ``state`` (5,) or (7,), without touching the simulation."""
+        return {"pixels": self._draw(state), "proprioception": np.asarray(state[:2], dtype=np.float32)}
+
+    def render_state(self, state: np.ndarray) -> np.ndarray:
+        """The large picture of ``state``, uint8 (render_size, render_size, 3), for videos."""
+        return self._draw_large(state)
+
+    def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
+        """bool (...): agent and block position (4 numbers) within 20 px, block angle within 20 degrees."""
+        state, goal_state = np.asarray(state), np.asarray(goal_state)
+        distance = np.linalg.norm(state[..., :4] - goal_state[..., :4], axis=-1)
+        turn = np.abs(angle_difference(state[..., 4], goal_state[..., 4]))
+        return (distance < 20) & (turn < np.pi / 9)
+
+    def moved(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
+        """bool (...): the block must move by more than 20 px or turn by more than 20 degrees."""
+        state, goal_state = np.asarray(state), np.asarray(goal_state)
+        distance = np.linalg.norm(state[..., 2:4] - goal_state[..., 2:4], axis=-1)
+        turn = np.abs(angle_difference(state[..., 4], goal_state[..., 4]))
+        return (distance > 20) | (turn > np.pi / 9)
+
+    def probe_targets(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        """``agent_xy`` and ``block_center`` (..., 2) in px, ``block_angle`` (..., 2) as cos, sin."""
+        state = np.asarray(state)
+        angle = state[..., 4]
+        return {
+            "agent_xy": state[..., :2],
+            "block_center": block_center(state),
+            "block_angle": np.stack([np.cos(angle), np.sin(angle)], axis=-1),
+        }
+
+    def coverage(self) -> float:
+        """Share of the target zone that the block covers, 0..1, as gym-pusht computes it."""
+        shapes = self.physics.block_shapes
+        if self._goal_geometry is None:
+            goal_body = PushTEnv.get_goal_pose_body(np.array(GOAL_POSE))
+            self._goal_geometry = pymunk_to_shapely(goal_body, shapes)
+        block = pymunk_to_shapely(self.physics.block, shapes)
+        return self._goal_geometry.intersection(block).area / self._goal_geometry.area
+
+    def _info(self, state: np.ndarray) -> dict[str, Any]:
+        info: dict[str, Any] = {"state": state}
+        if self.goal_state is not None:
+            info["is_success"] = bool(self.reached(state, self.goal_state))
+        if self.reward == "coverage":
+            info["coverage"] = self.coverage()
+        return info
+
+
+def random_state(rng: np.random.Generator) -> np.ndarray:
+    """A state (7,) at rest: the block anywhere a hand's breadth off the walls, the agent not in it."""
+    while True:
+        block, agent, angle = rng.uniform(130, 382, 2), rng.uniform(40, 472, 2), rng.uniform(-np.pi, np.pi)
+        state = np.array([*agent, *block, angle, 0.0, 0.0])
+        if np.linalg.norm(agent - block_center(state)) > 95:  # the block and the agent fit in 92
+            return state
