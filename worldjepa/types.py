@@ -140,6 +140,25 @@ class Segment:
 
 
 @dataclass
+class Prediction:
+    """What a world model said about a batch of clips; the input of its training objectives.
+
+    Attributes:
+        latent: (B,T,P,D) of the online encoder.
+        target: (B,T,P,D) what predictions are compared with (the same, detached, or a teacher's).
+        one_step: (B,T-1,P,D) predictions of frames 1.. from the true past.
+        rollout: (B,T-1,P,D) predictions of frames 1.. from frame 0 alone.
+        action: (B,T-1,A) normalised.
+    """
+
+    latent: Tensor
+    target: Tensor
+    one_step: Tensor
+    rollout: Tensor
+    action: Tensor
+
+
+@dataclass
 class Plan:
     """What a planner returns.
 

@@ -1,0 +1,126 @@
+"""Weights and training state on disk: safetensors and resolved YAML, written beside and renamed, never pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.yaml"
+STATE_FILE = "checkpoint.safetensors"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes ``text`` so that a kill leaves either the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Writes tensors and JSON-able metadata into one safetensors file, atomically."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Tied weights share memory, which safetensors refuses: every entry gets memory of its own.
+    contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(contiguous, beside, metadata={"json": json.dumps(metadata)})
+    with open(beside, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what :func:`save_tensors` wrote.
+
+    Raises:
+        ValueError: the file is missing, or is no whole safetensors file.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a safetensors file, found none; has the run saved anything yet?")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            metadata = json.loads((file.metadata() or {}).get("json", "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(
+            f"{path}: expected a safetensors file, got something else or a truncated one ({error}); "
+            "delete it and repeat the training command, or convert the checkpoint to safetensors"
+        ) from None
+    return tensors, metadata
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], source: Path) -> None:
+    """Loads weights into ``module``; a weight that is missing, extra or of another shape is an error naming it."""
+    expected = module.state_dict()
+    missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    shapes = [
+        f"{name}: expected {tuple(expected[name].shape)}, got {tuple(tensors[name].shape)}"
+        for name in sorted(set(expected) & set(tensors))
+        if expected[name].shape != tensors[name].shape
+    ]
+    if missing or extra or shapes:
+        raise ValueError(
+            f"{source}: the weights do not fit the configuration beside them; missing {missing[:3]}, "
+            f"unexpected {extra[:3]}, shapes {shapes[:3]}; load them with the {CONFIG_FILE} they were trained with"
+        )
+    module.load_state_dict(tensors)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's per-parameter state as flat named tensors ``<index>.<name>``."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entries in state.items()
+        for name, value in entries.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Restores what :func:`optimizer_tensors` gave; parameter groups keep the hyper-parameters they were built with."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def load_world_model(run_dir: str | Path):
+    """The trained world model of a run, in eval mode on CPU, and its resolved configuration.
+
+    Returns:
+        (WorldModel, dict).
+
+    Raises:
+        ValueError: no such run, no configuration, or weights that do not fit it.
+    """
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from worldjepa.systems.world_model import build_world_model
+    from worldjepa.types import EnvSpec
+
+    run_dir = Path(run_dir)
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise ValueError(f"{run_dir}: expected a run with {CONFIG_FILE} and {MODEL_FILE}; give run=<its directory>")
+    config = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG_FILE), resolve=True)
+    tensors, metadata = load_tensors(run_dir / MODEL_FILE)
+    if "spec" not in metadata:
+        raise ValueError(f"{run_dir / MODEL_FILE}: holds no environment specification; it was not saved by worldjepa")
+    model = build_world_model(
+        instantiate(config["encoder"]),
+        instantiate(config["predictor"]),
+        EnvSpec.from_dict(metadata["spec"]),
+        config["env"]["frameskip"],
+    )
+    load_weights(model, tensors, run_dir / MODEL_FILE)
+    return model.eval(), config

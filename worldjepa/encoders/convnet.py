@@ -1,0 +1,60 @@
+"""A plain strided convnet: the baseline every other encoder is compared with."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldjepa.normalizer import PixelNormalizer
+from worldjepa.types import Observation
+
+
+def strided_trunk(widths: tuple[int, ...]) -> nn.Sequential:
+    """One 4x4 stride-2 convolution, BatchNorm and ReLU per width; halves height and width each time."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in widths:
+        layers += [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+class ConvEncoder(nn.Module):
+    """Pictures -> one global latent per frame (P = 1).
+
+    Args:
+        image_size: height = width, divisible by ``2 ** len(widths)``.
+        latent_dim: D.
+        widths: channels of the stride-2 convolutions.
+        hidden: width of the head's hidden layer.
+    """
+
+    num_tokens = 1
+
+    def __init__(
+        self,
+        image_size: int = 64,
+        latent_dim: int = 32,
+        widths: tuple[int, ...] = (24, 64, 128, 128),
+        hidden: int = 512,
+    ):
+        super().__init__()
+        stride = 2 ** len(widths)
+        if image_size % stride:
+            raise ValueError(f"image_size must be divisible by {stride}, got {image_size}; change encoder.widths")
+        self.latent_dim = latent_dim
+        self.normalizer = PixelNormalizer(image_size)
+        self.trunk = strided_trunk(tuple(widths))
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (image_size // stride) ** 2, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, latent_dim),
+        )
+
+    def forward(self, obs: Observation) -> Tensor:
+        """``obs["pixels"]`` uint8 (B,T,3,height,width) -> (B,T,1,D)."""
+        pixels = obs["pixels"]
+        latent = self.head(self.trunk(self.normalizer(pixels)))
+        return rearrange(latent, "(b t) d -> b t 1 d", b=pixels.shape[0])

@@ -1,0 +1,18 @@
+"""Training terms. What a planner minimises lives in ``worldjepa.costs``."""
+
+from worldjepa.objectives.inverse_dynamics import InverseDynamics
+from worldjepa.objectives.prediction import OneStepError, RolloutError
+from worldjepa.objectives.sigreg import LatentSigReg, SigReg
+from worldjepa.objectives.vicreg import LatentVicReg, VicReg
+from worldjepa.objectives.weighted_sum import WeightedSum
+
+__all__ = [
+    "InverseDynamics",
+    "LatentSigReg",
+    "LatentVicReg",
+    "OneStepError",
+    "RolloutError",
+    "SigReg",
+    "VicReg",
+    "WeightedSum",
+]

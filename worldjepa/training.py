@@ -1,0 +1,320 @@
+"""The training loop: one process or several, resumable after any kill, the same numbers either way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from worldjepa.checkpoint import (
+    MODEL_FILE,
+    STATE_FILE,
+    load_optimizer,
+    load_tensors,
+    load_weights,
+    optimizer_tensors,
+    save_tensors,
+    write_text,
+)
+from worldjepa.config import TrainSettings
+from worldjepa.datasets.windows import Prefetcher, Windows
+from worldjepa.systems.world_model import WorldModel, WorldModelSystem
+
+METRICS_FILE = "metrics.jsonl"
+# A timed run has no last step; batches are read ahead for as many steps as anybody can wait for.
+ENDLESS = 10**9
+
+
+def learning_rate_factor(step: int, progress: float, settings: TrainSettings) -> float:
+    """Linear warm-up over steps, then cosine over ``progress`` in [0, 1] down to ``final_lr_fraction``."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    return warmup * (settings.final_lr_fraction + (1 - settings.final_lr_fraction) * cosine)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random stream of one training step: a resumed run needs no generator state."""
+    # The golden ratio's bits spread neighbouring (seed, step) pairs over the 63 bits a seed may have.
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % 2**63)
+
+
+def pick_device(device: str) -> str:
+    """``auto`` -> ``cuda`` if there is one, else ``cpu``."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device=cuda, but no CUDA device is visible; use train.device=cpu, or check nvidia-smi")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def pick_processes(settings: TrainSettings) -> int:
+    """How many data-parallel processes this machine runs."""
+    if settings.processes:
+        return settings.processes
+    if pick_device(settings.device) == "cuda":
+        return torch.cuda.device_count()
+    # Two single-thread processes beat one with two threads by about a third on small pictures.
+    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def launch(function: Callable[..., None], arguments: tuple, num_processes: int) -> None:
+    """Calls ``function(*arguments)`` in ``num_processes`` new processes that form one data-parallel group.
+
+    Under ``accelerate launch`` or ``torchrun`` (RANK is set) the group exists already: the function is called here.
+    """
+    if "RANK" in os.environ or num_processes == 1:
+        function(*arguments)
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = torch.multiprocessing.start_processes(
+        _child, (function, arguments, num_processes, port), num_processes, join=False, start_method="spawn"
+    )
+    while True:
+        try:
+            if context.join():
+                return
+        except KeyboardInterrupt:
+            continue  # the children got the same Ctrl-C; they save and end by themselves
+
+
+def _child(rank: int, function: Callable[..., None], arguments: tuple, num_processes: int, port: int) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(num_processes),
+        LOCAL_WORLD_SIZE=str(num_processes),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+    function(*arguments)
+
+
+class Interrupted(Exception):
+    """Training stopped on request after saving; repeat the command to go on."""
+
+
+class _StopRequest:
+    """Ctrl-C and SIGTERM set a flag, so that a step is finished and saved before the process ends."""
+
+    def __enter__(self) -> _StopRequest:
+        self.asked = False
+        self.previous = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def _ask(self, number, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt  # asked twice: now
+        self.asked = True
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+def train(
+    system: WorldModelSystem,
+    windows: Windows,
+    settings: TrainSettings,
+    run_dir: Path,
+    evaluate: Callable[[WorldModel], dict[str, float]] | None = None,
+) -> None:
+    """Trains ``system`` on clips of ``windows`` and leaves ``model.safetensors`` and ``metrics.jsonl`` in ``run_dir``.
+
+    A run that was killed goes on from its last checkpoint: on CPU the result is the uninterrupted run's, bit for bit
+    (for a budget in steps). Every step's batch and random numbers depend on the seed and the step alone.
+
+    Args:
+        system: freshly built; its weights are replaced by the checkpoint's if there is one.
+        evaluate: called with the model in eval mode now and then, in the first process; its numbers are logged.
+
+    Raises:
+        Interrupted: on Ctrl-C or SIGTERM, after saving.
+        FloatingPointError: when the loss is no number; the last checkpoint is kept.
+    """
+    on_cpu = pick_device(settings.device) == "cpu"
+    accelerator = Accelerator(
+        cpu=on_cpu,
+        mixed_precision=settings.precision,
+        log_with=list(settings.trackers) or None,
+        project_dir=str(run_dir),
+    )
+    system.to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in system.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        betas=(0.9, 0.98),
+    )
+    step, seconds = _resume(system, optimizer, run_dir, accelerator.is_main_process)
+    last = settings.steps if settings.steps is not None else ENDLESS
+    prepared, optimizer = accelerator.prepare(system, optimizer)
+    if settings.trackers:
+        accelerator.init_trackers("worldjepa")
+    system.train()
+
+    def progress_at(step: int) -> float:
+        return step / settings.steps if settings.steps is not None else seconds / (60 * settings.minutes)
+
+    evaluated = int(progress_at(step) * settings.num_evaluations)
+
+    def log(step: int, values: dict[str, float]) -> None:
+        if accelerator.is_main_process:
+            with open(run_dir / METRICS_FILE, "a") as file:
+                file.write(json.dumps({"step": step, "seconds": round(seconds, 2), **values}) + "\n")
+        accelerator.log(values, step=step)
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            _save(system, optimizer, run_dir, step, seconds)
+
+    segments = Prefetcher(
+        windows,
+        settings.batch_size,
+        settings.seed,
+        range(step, last),
+        accelerator.process_index,
+        accelerator.num_processes,
+        pin_memory=not on_cpu,
+    )
+    images_per_step = settings.batch_size * settings.clip_frames
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn() if settings.steps is not None else TextColumn("step {task.completed}"),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not accelerator.is_local_main_process,
+    )
+    with bar, segments, _StopRequest() as stop:
+        task = bar.add_task("", total=settings.steps, completed=step, loss="")
+        lap = saved_at = time.monotonic()
+        lap_step = step
+        # Evaluations are not training time: ``began`` is moved on by each of them.
+        began = lap - seconds
+        for segment in segments:
+            seconds = time.monotonic() - began
+            # Ranks must agree on the time and on when to stop. A message costs little, but only a timed run needs
+            # the time at every step.
+            if settings.minutes is not None or step % 10 == 0:
+                asked, seconds = _agree(accelerator, stop.asked, seconds)
+                if asked or (settings.minutes is not None and progress_at(step) >= 1):
+                    break
+            progress = progress_at(step)
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * learning_rate_factor(step, progress, settings)
+            losses = prepared(segment.to(accelerator.device), step_generator(settings.seed, step))
+            accelerator.backward(losses["total"])
+            norm = accelerator.clip_grad_norm_(prepared.parameters(), settings.gradient_clip)
+            if not bool(torch.isfinite(norm)):
+                raise FloatingPointError(
+                    f"the loss or its gradient is not finite at step {step}: "
+                    f"{ {name: float(value) for name, value in losses.items()} }; lower train.learning_rate, or set "
+                    "train.precision=no; the last checkpoint is kept"
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            step += 1
+            system.update_target(progress_at(step))
+            if step % settings.log_every == 0 or step == last:
+                values = {f"loss/{name}": float(loss) for name, loss in losses.items()}
+                now = time.monotonic()
+                values["images_per_s"] = round((step - lap_step) * images_per_step / (now - lap), 1)
+                lap, lap_step = now, step
+                log(step, values)
+                text = " ".join(f"{name[5:]} {value:.3f}" for name, value in values.items() if name[:5] == "loss/")
+                bar.update(task, completed=step, loss=f"{text} {values['images_per_s']:.0f} img/s")
+            if evaluate is not None and int(progress_at(step) * settings.num_evaluations) > evaluated:
+                evaluated = int(progress_at(step) * settings.num_evaluations)
+                paused = time.monotonic()
+                if accelerator.is_main_process:
+                    log(step, {f"eval/{name}": value for name, value in _evaluated(system, evaluate).items()})
+                accelerator.wait_for_everyone()
+                pause = time.monotonic() - paused
+                began, lap = began + pause, lap + pause
+            if time.monotonic() - saved_at > settings.checkpoint_seconds:
+                save()
+                saved_at = time.monotonic()
+    done = progress_at(step) >= 1
+    save()
+    if accelerator.is_main_process and done:
+        write_model(system.model, windows.store.spec, run_dir)
+    accelerator.end_training()
+    accelerator.wait_for_everyone()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if not done:
+        raise Interrupted(f"stopped at step {step} and saved in {run_dir}; repeat the command to go on")
+
+
+def write_model(model: WorldModel, spec, run_dir: Path) -> None:
+    """Writes ``model.safetensors``, the weights with the environment's specification."""
+    save_tensors(run_dir / MODEL_FILE, model.state_dict(), {"spec": spec.to_dict()})
+
+
+def is_trained(run_dir: Path) -> bool:
+    """Whether a run's training has come to its end."""
+    return (run_dir / MODEL_FILE).is_file()
+
+
+def _evaluated(system: WorldModelSystem, evaluate: Callable[[WorldModel], dict[str, float]]) -> dict[str, float]:
+    system.eval()
+    try:
+        with torch.no_grad():
+            return evaluate(system.model)
+    finally:
+        system.train()
+
+
+def _agree(accelerator: Accelerator, asked: bool, seconds: float) -> tuple[bool, float]:
+    """(whether any process was asked to stop, the first process's clock)."""
+    if accelerator.num_processes == 1:
+        return asked, seconds
+    said = torch.tensor([float(asked), seconds if accelerator.is_main_process else 0.0], device=accelerator.device)
+    said = accelerator.reduce(said, "sum")
+    return bool(said[0] > 0), float(said[1])
+
+
+def _save(system: WorldModelSystem, optimizer, run_dir: Path, step: int, seconds: float) -> None:
+    tensors = {f"system.{name}": tensor for name, tensor in system.state_dict().items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
+    save_tensors(run_dir / STATE_FILE, tensors, {"step": step, "seconds": seconds})
+
+
+def _resume(system: WorldModelSystem, optimizer, run_dir: Path, is_main: bool) -> tuple[int, float]:
+    """Loads the last checkpoint, if any, and forgets metrics written after it; (step, seconds)."""
+    path, metrics = run_dir / STATE_FILE, run_dir / METRICS_FILE
+    if not path.is_file():
+        if is_main and metrics.is_file():
+            metrics.unlink()
+        return 0, 0.0
+    tensors, metadata = load_tensors(path)
+    parts: dict[str, dict] = {"system": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = tensor
+    load_weights(system, parts["system"], path)
+    load_optimizer(optimizer, parts["optimizer"])
+    if is_main and metrics.is_file():
+        rows = [line for line in metrics.read_text().splitlines() if _step_of(line) <= metadata["step"]]
+        write_text(metrics, "".join(f"{line}\n" for line in rows))
+    return metadata["step"], metadata["seconds"]
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return math.inf  # a line cut short by a kill
