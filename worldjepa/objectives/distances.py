@@ -1,6 +1,6 @@
 """Distances between a prediction and its target: (...,D), (...,D) -> scalar, the mean over everything.
 
-    distance = make_distance("smooth_l1")
+distance = make_distance("smooth_l1")
 """
 
 from __future__ import annotations
