@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
             num_frames=plan.num_frames,
             episodes_per_shard=plan.episodes_per_shard,
             seed=config.seed,
-            num_workers=config.workers or len(os.sched_getaffinity(0)),
+            num_workers=config.workers or os.cpu_count(),
             progress=True,
         )
     except ValueError as error:

@@ -214,28 +214,42 @@ def prepare_store(
     Returns:
         The store, and sentences for the user: which demonstrations were used and what was collected.
     """
+    if num_episodes < 1 or episodes_per_shard < 1 or num_frames < 2:
+        raise ValueError(
+            "collecting needs num_episodes >= 1, episodes_per_shard >= 1 and num_frames >= 2, "
+            f"got {num_episodes}, {episodes_per_shard} and {num_frames}"
+        )
     live = env.build()
     store = EpisodeStore.create(path, EnvSpec.from_env(live))
-    if replay is None or demonstrations in (None, "none"):
-        place, sentence = None, "scripted pusher only" if replay is not None else "scripted player only"
-    else:
+    place, sentence = None, "scripted players only"
+    if replay is not None and demonstrations not in (None, "none"):
         place, sentence = find_demonstrations(demonstrations)
+    half = num_episodes // 2
+    recorded = None
     players = {"scripted": (scripted, num_episodes)}
     if place is not None:
         recorded = load_pusht_demonstrations(place)
-        import_demonstrations(store, recorded, live, episodes_per_shard)
         params = {**vars(recorded), "episodes": list(range(len(recorded)))}
-        half = num_episodes // 2
         players = {"human_replay": (Factory(replay, params), half), "scripted": (scripted, num_episodes - half)}
-    live.close()
+    elif demonstrations == "auto" and store.has_shard("human", 0):
+        # Started where demonstrations were at hand: a repeat without them must not change what the store holds.
+        sentence = "demonstrations that the store already holds"
+        players = {"scripted": (scripted, num_episodes - half)}
     jobs = [
         Job(source, index, player, env, episodes_per_shard, num_frames, seed)
         for source, (player, count) in players.items()
         for index in range(-(-count // episodes_per_shard))
     ]
+    frames = sum(job.num_frames * job.num_episodes for job in jobs if not store.has_shard(job.source, job.index))
+    if recorded is not None and not store.has_shard("human", (len(recorded) - 1) // episodes_per_shard):
+        frames += len(recorded.states)
+    store.check_room(frames)
+    added = import_demonstrations(store, recorded, live, episodes_per_shard) if recorded is not None else 0
+    live.close()
     collected = collect(store, jobs, num_workers, progress)
-    done = str(collected) if collected.num_episodes else "nothing was missing"
-    return store, f"{sentence}; {done}"
+    done = [f"imported {added} recorded episodes"] if added else []
+    done += [str(collected)] if collected.num_episodes else []
+    return store, "; ".join([sentence, *(done or ["nothing was missing"])])
 
 
 def _run(job: Job, store: EpisodeStore, played) -> float:

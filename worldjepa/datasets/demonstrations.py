@@ -108,7 +108,7 @@ def find_demonstrations(place: str | os.PathLike | None = None) -> tuple[Path | 
     problem = _hub_problem()
     if problem is None:
         return HUB_ID, f"demonstrations from the hub, {HUB_ID} ({tried})"
-    return None, f"scripted pusher only: {tried}, and the hub {problem}"
+    return None, f"scripted players only: {tried}, and the hub {problem}"
 
 
 def load_pusht_demonstrations(place: str | os.PathLike) -> Demonstrations:
