@@ -193,13 +193,14 @@ def train(
         TextColumn("training"),
         BarColumn(),
         MofNCompleteColumn() if settings.steps is not None else TextColumn("step {task.completed}"),
-        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[terms]}"),
         disable=not accelerator.is_local_main_process,
     )
     with bar, segments, _StopRequest() as stop:
-        task = bar.add_task("", total=settings.steps, completed=step, loss="")
+        task = bar.add_task("", total=settings.steps, completed=step, speed="", terms="")
         lap = saved_at = time.monotonic()
         lap_step = step
         # Evaluations are not training time: ``began`` is moved on by each of them.
@@ -221,7 +222,7 @@ def train(
             if not bool(torch.isfinite(norm)):
                 raise FloatingPointError(
                     f"the loss or its gradient is not finite at step {step}: "
-                    f"{ {name: float(value) for name, value in losses.items()} }; lower train.learning_rate, or set "
+                    f"{ {name: loss.item() for name, loss in losses.items()} }; lower train.learning_rate, or set "
                     "train.precision=no; the last checkpoint is kept"
                 )
             optimizer.step()
@@ -229,13 +230,13 @@ def train(
             step += 1
             system.update_target(progress_at(step))
             if step % settings.log_every == 0 or step == last:
-                values = {f"loss/{name}": float(loss) for name, loss in losses.items()}
+                values = {f"loss/{name}": loss.item() for name, loss in losses.items()}
                 now = time.monotonic()
                 values["images_per_s"] = round((step - lap_step) * images_per_step / (now - lap), 1)
                 lap, lap_step = now, step
                 log(step, values)
-                text = " ".join(f"{name[5:]} {value:.3f}" for name, value in values.items() if name[:5] == "loss/")
-                bar.update(task, completed=step, loss=f"{text} {values['images_per_s']:.0f} img/s")
+                terms = " ".join(f"{name[5:]} {value:.3f}" for name, value in values.items() if name[:5] == "loss/")
+                bar.update(task, completed=step, speed=f"{values['images_per_s']:.0f} img/s", terms=terms)
             if evaluate is not None and int(progress_at(step) * settings.num_evaluations) > evaluated:
                 evaluated = int(progress_at(step) * settings.num_evaluations)
                 paused = time.monotonic()

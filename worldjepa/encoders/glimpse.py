@@ -22,9 +22,9 @@ from worldjepa.types import Observation
 WHERE_SCALE = 2.2
 
 
-def _grid(size: int) -> Tensor:
-    """(size, size, 2) of x, y in [-1, 1]."""
-    axis = torch.linspace(-1, 1, size)
+def _grid(size: int, reach: float = 1.0) -> Tensor:
+    """(size, size, 2) of x, y in [-reach, reach]."""
+    axis = torch.linspace(-reach, reach, size)
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
 
 
@@ -90,7 +90,10 @@ class GlimpseEncoder(nn.Module):
         self.what_in = nn.Parameter(torch.randn(num_glimpses, features, window_hidden) / features**0.5)
         self.what_norm = nn.BatchNorm1d(num_glimpses * window_hidden)
         self.what_out = nn.Parameter(torch.randn(num_glimpses, window_hidden, what_dim) / window_hidden**0.5)
-        self.register_buffer("map_grid", _grid(image_size // stride).flatten(0, 1), persistent=False)
+        # Where the maps' cells have their centres, in the coordinates of ``grid_sample``: +-1 are the centres of the
+        # border pixels. So an object that moves by whole cells carries its window along exactly.
+        reach = (image_size - stride) / (image_size - 1)
+        self.register_buffer("map_grid", _grid(image_size // stride, reach).flatten(0, 1), persistent=False)
         self.register_buffer("window_grid", _grid(window_size), persistent=False)
 
     def where(self, picture: Tensor) -> Tensor:

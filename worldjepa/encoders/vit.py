@@ -40,6 +40,7 @@ class Vit(nn.Module):
         coordinates: nn.Module | None = None,
     ):
         super().__init__()
+        self.token_dim = token_dim
         self.latent_dim = width
         self.embedding = nn.Linear(token_dim, width) if embedding is None else embedding
         self.coordinates = SinCosCoordinates(width) if coordinates is None else coordinates
@@ -58,6 +59,8 @@ class Vit(nn.Module):
         """
         if keep is not None:
             tokens = select(tokens, keep)
+        if tokens.values.shape[-1] != self.token_dim:
+            raise ValueError(f"token_dim is {self.token_dim}, got tokens of {tokens.values.shape[-1]}; set token_dim")
         num_pinned = len(self.pinned)
         if int(tokens.pinned.sum()) != num_pinned:
             raise ValueError(

@@ -1,0 +1,174 @@
+"""A run's folder, and how its resolved configuration becomes stores, systems and a finished training.
+
+    runs/<name>/config.yaml            what was asked for, resolved
+                model.safetensors      the trained model (appears when training has come to its end)
+                checkpoint.safetensors where to go on after an interruption
+                metrics.jsonl          training curves
+                planning.json          the judgement
+                figures.npz, videos/   what the report shows
+                report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from worldjepa.checkpoint import CONFIG_FILE, write_text
+from worldjepa.config import TrainSettings
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.representation import measure_representation
+from worldjepa.rollout import Factory, prepare_store
+from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
+from worldjepa.training import train
+
+# What a run may change between one sitting and the next: everything else makes it another run.
+CHANGEABLE = ("evaluation", "planner", "planning", "train.checkpoint_seconds", "train.log_every", "train.trackers")
+# Clips on each side of the probes, and the random streams that choose them (never those of training).
+NUM_PROBE_CLIPS, PROBE_SEEDS = 300, (10_001, 10_002)
+
+
+def open_run(run_dir: Path, config: DictConfig) -> None:
+    """Creates a run's folder with its configuration, or checks that the one there is the same run.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or cannot be written.
+    """
+    path = run_dir / CONFIG_FILE
+    wanted = OmegaConf.to_container(config, resolve=True)
+    if path.is_file():
+        found = OmegaConf.to_container(OmegaConf.load(path))
+        before, after = _flat(found), _flat(wanted)
+        differing = [
+            f"{key}: {before.get(key)} there, {after.get(key)} asked"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key) and not key.startswith(CHANGEABLE)
+        ]
+        if differing:
+            raise ValueError(
+                f"{run_dir} holds a run with other settings ({'; '.join(differing[:4])}); "
+                "give this one a name of its own with run=<name>, or remove that folder"
+            )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(path, OmegaConf.to_yaml(OmegaConf.create(wanted)))
+    except OSError as error:
+        raise ValueError(f"cannot write {path} ({error.strerror}); choose a place with run_dir=<folder>") from None
+
+
+def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore, str]:
+    """The store a run trains on, collected first where it is missing; and a sentence that says where it comes from."""
+    plan = config.env.collect
+    return prepare_store(
+        path=config.env.store,
+        env=env_factory(config),
+        scripted=Factory(plan.scripted),
+        replay=plan.get("replay"),
+        demonstrations=config.data,
+        num_episodes=plan.num_episodes,
+        num_frames=plan.num_frames,
+        episodes_per_shard=plan.episodes_per_shard,
+        seed=config.collection_seed,
+        num_workers=config.get("collection_workers") or num_cores(),
+        progress=progress,
+    )
+
+
+def env_factory(config: DictConfig) -> Factory:
+    """The recipe of a run's environment."""
+    return Factory("gymnasium.make", {"id": config.env.id, **OmegaConf.to_container(config.env.kwargs, resolve=True)})
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelSystem, Windows, TrainSettings]:
+    """System with the data's statistics in it, training clips and settings, from a resolved configuration."""
+    values = OmegaConf.to_container(config.train, resolve=True)
+    settings = TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
+    windows = Windows(store, settings.clip_frames, config.env.frameskip, tuple(config.observations))
+    torch.manual_seed(settings.seed)
+    model = build_world_model(
+        instantiate(config.encoder), instantiate(config.predictor), store.spec, config.env.frameskip
+    )
+    fit_normalizers(model, windows)
+    objective = instantiate(config.objective)
+    system = build_system(model, dict(objective.terms), dict(objective.weights), instantiate(config.target))
+    return system, windows, settings
+
+
+def fit_normalizers(model: WorldModel, windows: Windows) -> None:
+    """Takes mean picture and action spread from the training split."""
+    if "pixels" in windows.observations:
+        model.encoder.normalizer.fit(windows.pixel_mean(num_frames=2000, seed=0))
+    std = windows.action_std()
+    # One scale for all raw dimensions keeps directions in the plane what they are.
+    model.action_normalizer.fit(torch.zeros_like(std), std.square().mean().sqrt().expand_as(std))
+
+
+def probe_clips(store: EpisodeStore, windows: Windows):
+    """Training and held-out clips for probes, (Segment, Segment); the same ones throughout a run."""
+    held_out = Windows(store, windows.num_steps, windows.frameskip, windows.observations, "held_out")
+    return windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
+
+
+def train_run(run_dir: str) -> None:
+    """Trains the run in ``run_dir`` to its end, going on where it stopped; one call per data-parallel process."""
+    config = OmegaConf.load(Path(run_dir) / CONFIG_FILE)
+    store = EpisodeStore.open(config.env.store)
+    system, windows, settings = build_training(config, store)
+    train_clips, held_out_clips = probe_clips(store, windows)
+    env = env_factory(config).build().unwrapped
+
+    def evaluate(model: WorldModel) -> dict[str, float]:
+        return measure_representation(model, train_clips, held_out_clips, env.probe_targets)
+
+    train(system, windows, settings, Path(run_dir), evaluate)
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        models = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        name = models[0] if models else name
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": name, "cores": num_cores(), "gpu": gpu, "torch": torch.__version__}
+
+
+def check_disk(folder: Path, needed_gb: float) -> None:
+    """Says before hours are lost that the disk will not do.
+
+    Raises:
+        ValueError: less than ``needed_gb`` free where ``folder`` is or will be.
+    """
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    if free < needed_gb:
+        raise ValueError(f"{folder}: a run needs about {needed_gb} GB of disk, {free:.2f} GB are free; make room")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; empty if there is none."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
+
+
