@@ -65,6 +65,14 @@ def block_center(state: np.ndarray) -> np.ndarray:
     return state[..., 2:4] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
 
 
+def reached(state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
+    """bool (...): agent and block position (4 numbers) within 20 px, block angle within 20 degrees."""
+    state, goal_state = np.asarray(state), np.asarray(goal_state)
+    distance = np.linalg.norm(state[..., :4] - goal_state[..., :4], axis=-1)
+    turn = np.abs(angle_difference(state[..., 4], goal_state[..., 4]))
+    return (distance < 20) & (turn < np.pi / 9)
+
+
 class Physics:
     """gym-pusht's bodies in a pymunk space of our own: no picture, no coverage, no Python collision handler."""
 
@@ -134,6 +142,13 @@ class Physics:
         )
 
 
+def whole_size(name: str, size: int) -> int:
+    """``size`` as an int; ValueError if it is not a whole number >= 32."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < MIN_IMAGE_SIZE:
+        raise ValueError(f"{name} must be a whole number of px >= {MIN_IMAGE_SIZE}, got {size!r}")
+    return int(size)
+
+
 class Renderer:
     """Draws states as gym-pusht does, anti-aliased at any size, without its 512 px surface.
 
@@ -142,15 +157,13 @@ class Renderer:
     """
 
     _shift = 6  # cv2 takes fixed-point coordinates with this many fractional bits
-    _outline = 2.0  # px of the arena on either side of a block's edge
-    _bleed = 0.5  # px of the picture by which cv2's anti-aliased shapes come out too large
+    _outline = 2.25  # px of the arena on either side of a block's edge
+    _bleed = 0.65  # px of the picture by which cv2's anti-aliased shapes come out too large, fitted to gym-pusht's
     _block = (119, 136, 153), (143, 163, 184)  # outline, inside
     _agent = (65, 105, 225), (78, 126, 255)
 
     def __init__(self, image_size: int):
-        if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < MIN_IMAGE_SIZE:
-            raise ValueError(f"image_size must be a whole number >= {MIN_IMAGE_SIZE}, got {image_size!r}")
-        self.image_size = int(image_size)
+        self.image_size = whole_size("image_size", image_size)
         self._scale = self.image_size / ARENA
         bleed = self._bleed / self._scale
         # Stem first: the bar lies on top.
@@ -182,16 +195,17 @@ class Renderer:
 
     def _draw_background(self) -> np.ndarray:
         """White floor, the green target zone and the walls, drawn large and shrunk once."""
-        size = self.image_size * math.ceil(1024 / self.image_size)
-        scale = size / ARENA
+        scale = math.ceil(self.image_size / ARENA)
+        size = int(ARENA) * scale
         image = np.full((size, size, 3), 255, np.uint8)
         x, y, angle = GOAL_POSE
         rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
         for rectangle in tee_rectangles(0.0):
             corners = (rectangle @ rotation + (x + 0.5, y + 0.5)) * scale - 0.5
             cv2.fillPoly(image, [np.rint(corners).astype(np.int32)], (144, 238, 144))
-        low, high = round(5.5 * scale), round(506.5 * scale)
-        cv2.rectangle(image, (low, low), (high, high), (211, 211, 211), round(4 * scale))
+        edges = [edge * scale for edge in (3, 8, 504, 509)]  # gym-pusht's walls are 5 px wide
+        image[edges[0] : edges[3], edges[0] : edges[1]] = image[edges[0] : edges[3], edges[2] : edges[3]] = 211
+        image[edges[0] : edges[1], edges[0] : edges[3]] = image[edges[2] : edges[3], edges[0] : edges[3]] = 211
         return cv2.resize(image, (self.image_size, self.image_size), interpolation=cv2.INTER_AREA)
 
 
@@ -240,7 +254,7 @@ class PushT(gym.Env):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
         self.action_mode, self.reward, self.render_mode = action_mode, reward, render_mode
         self._draw = Renderer(image_size)
-        self._draw_large = Renderer(render_size)
+        self._draw_large = Renderer(whole_size("render_size", render_size))
         self.physics = Physics()
         self.goal_state: np.ndarray | None = None
         self._goal_geometry = None
@@ -269,7 +283,7 @@ class PushT(gym.Env):
         self.goal_state = None if goal is None else as_state(goal)
         self.set_state(random_state(self.np_random) if state is None else state)
         state = self.get_state()
-        return self.observe_state(state), self._info(state)
+        return self._observe(state), self._info(state)
 
     def step(self, action: np.ndarray):
         action = np.asarray(action, dtype=np.float64)
@@ -286,9 +300,9 @@ class PushT(gym.Env):
         state = self.physics.state()
         info = self._info(state)
         if self.reward == "none":
-            return self.observe_state(state), 0.0, False, False, info
+            return self._observe(state), 0.0, False, False, info
         coverage = info["coverage"]
-        return self.observe_state(state), min(max(coverage / 0.95, 0.0), 1.0), coverage > 0.95, False, info
+        return self._observe(state), min(max(coverage / 0.95, 0.0), 1.0), coverage > 0.95, False, info
 
     def render(self) -> np.ndarray | None:
         """The present picture, uint8 (render_size, render_size, 3)."""
@@ -310,24 +324,21 @@ class PushT(gym.Env):
 
     def restore(self, snapshot: np.ndarray) -> None:
         """Puts the simulation at a :meth:`snapshot`."""
-        if np.shape(snapshot) != (10,):
-            raise ValueError(f"a PushT snapshot has shape (10,), got {np.shape(snapshot)}; use set_state for a state")
+        if np.shape(snapshot) != (10,) or not np.isfinite(snapshot).all():
+            raise ValueError(f"a PushT snapshot is 10 finite numbers, got {snapshot}; use set_state for a state")
         self.physics.restore(snapshot)
 
     def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
         """The observation of ``state`` (5,) or (7,), without touching the simulation."""
-        return {"pixels": self._draw(state), "proprioception": np.asarray(state[:2], dtype=np.float32)}
+        return self._observe(as_state(state))
 
     def render_state(self, state: np.ndarray) -> np.ndarray:
-        """The large picture of ``state``, uint8 (render_size, render_size, 3), for videos."""
-        return self._draw_large(state)
+        """The large picture of ``state`` (5,) or (7,), uint8 (render_size, render_size, 3), for videos."""
+        return self._draw_large(as_state(state))
 
     def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): agent and block position (4 numbers) within 20 px, block angle within 20 degrees."""
-        state, goal_state = np.asarray(state), np.asarray(goal_state)
-        distance = np.linalg.norm(state[..., :4] - goal_state[..., :4], axis=-1)
-        turn = np.abs(angle_difference(state[..., 4], goal_state[..., 4]))
-        return (distance < 20) & (turn < np.pi / 9)
+        return reached(state, goal_state)
 
     def moved(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): the block must move by more than 20 px or turn by more than 20 degrees."""
@@ -354,6 +365,9 @@ class PushT(gym.Env):
             self._goal_geometry = pymunk_to_shapely(goal_body, shapes)
         block = pymunk_to_shapely(self.physics.block, shapes)
         return self._goal_geometry.intersection(block).area / self._goal_geometry.area
+
+    def _observe(self, state: np.ndarray) -> dict[str, np.ndarray]:
+        return {"pixels": self._draw(state), "proprioception": state[:2].astype(np.float32)}
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
         info: dict[str, Any] = {"state": state}

@@ -7,110 +7,27 @@ physics, hence plain floats.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from envs.pusht import ACTION_SCALE, AGENT_RADIUS, ARENA, CENTER_OF_GRAVITY, as_state, random_state
-
-Target = tuple[float, float]
-Skill = Generator[Target, None, None]
-"""Yields the point (px) to go to, once per step, and returns when done; reads the player's pose in between."""
-
-# The block's moment of inertia over its mass, px^2 (gym-pusht's choice: twice 1275 + 15^2 of its bar). Damping is total
-# and contacts have no friction, so a push at a point with inward normal n moves the block by (n, torque / INERTIA).
-INERTIA = 3000.0
-CLEARANCE = 115.0  # px from the block's centre at which the agent walks round it; the two touch at 92 or less
-
-
-def _contacts() -> list[tuple[float, float, float, float, float]]:
-    """Where the agent can lean on the T: (x, y, normal x, normal y, torque) in the block's frame, about 12 px apart."""
-    edges = [
-        # start, end, inward normal; clear of the corners, and of the stem by the agent's width.
-        ((-54, 0), (54, 0), (0, 1)),
-        ((-55, 30), (-31, 30), (0, -1)),
-        ((31, 30), (55, 30), (0, -1)),
-        ((-60, 5), (-60, 25), (1, 0)),
-        ((60, 5), (60, 25), (-1, 0)),
-        ((-15, 47), (-15, 115), (1, 0)),
-        ((15, 47), (15, 115), (-1, 0)),
-        ((-10, 120), (10, 120), (0, -1)),
-    ]
-    contacts = []
-    for (x0, y0), (x1, y1), (nx, ny) in edges:
-        count = 1 + max(1, round(math.hypot(x1 - x0, y1 - y0) / 12))
-        for i in range(count):
-            x, y = x0 + (x1 - x0) * i / (count - 1), y0 + (y1 - y0) * i / (count - 1)
-            torque = (x - CENTER_OF_GRAVITY[0]) * ny - (y - CENTER_OF_GRAVITY[1]) * nx
-            contacts.append((x, y, float(nx), float(ny), torque))
-    return contacts
-
-
-CONTACTS = _contacts()
-
-
-class Pose:
-    """The state as floats, with the block's frame at hand."""
-
-    __slots__ = ("angle", "block_x", "block_y", "center_x", "center_y", "cos", "sin", "x", "y")
-
-    def update(self, state: np.ndarray) -> None:
-        self.x, self.y, self.block_x, self.block_y, self.angle = state[:5].tolist()
-        self.cos, self.sin = math.cos(self.angle), math.sin(self.angle)
-        self.center_x, self.center_y = self.to_world(*CENTER_OF_GRAVITY)
-
-    def to_world(self, x: float, y: float) -> Target:
-        return self.block_x + self.cos * x - self.sin * y, self.block_y + self.sin * x + self.cos * y
-
-    def to_block(self, x: float, y: float) -> Target:
-        x, y = x - self.block_x, y - self.block_y
-        return self.cos * x + self.sin * y, self.cos * y - self.sin * x
-
-    def turn(self, x: float, y: float) -> Target:
-        """A direction of the block's frame in the world's."""
-        return self.cos * x - self.sin * y, self.sin * x + self.cos * y
-
-
-def needed_motion(pose: Pose, goal: tuple[float, float, float]) -> tuple[float, float, float]:
-    """How far the block is from ``goal`` (centre x, y, angle): (dx, dy) px in the block's frame, angle in rad."""
-    dx, dy = goal[0] - pose.center_x, goal[1] - pose.center_y
-    turn = (goal[2] - pose.angle + math.pi) % (2 * math.pi) - math.pi
-    return pose.cos * dx + pose.sin * dy, pose.cos * dy - pose.sin * dx, turn
-
-
-def push_length(need: tuple[float, float, float], contact: tuple[float, float, float, float, float]) -> float:
-    """How far (px of the block's centre) to push at ``contact`` to come closest to ``need``; negative: not from here.
-
-    Distances between poses are sqrt(dx^2 + dy^2 + INERTIA dtheta^2), in which frictionless pushes are projections.
-    """
-    _, _, nx, ny, torque = contact
-    return (need[0] * nx + need[1] * ny + need[2] * torque) / (1 + torque * torque / INERTIA)
-
-
-def push_gain(need: tuple[float, float, float], contact: tuple[float, float, float, float, float]) -> float:
-    """Distance in px that the best push at ``contact`` removes from ``need``, at most the whole of it."""
-    return push_length(need, contact) * math.sqrt(1 + contact[4] ** 2 / INERTIA)
-
-
-def walk(pose: Pose, x: float, y: float) -> Target:
-    """The next point on a way to (x, y) that goes round the block: straight, or along a circle about its centre."""
-    dx, dy = x - pose.x, y - pose.y
-    length = math.hypot(dx, dy) + 1e-6
-    along = ((pose.center_x - pose.x) * dx + (pose.center_y - pose.y) * dy) / (length * length)
-    if length < 45 or not 0 < along < 1:
-        return x, y
-    out_x, out_y = pose.x + dx * along - pose.center_x, pose.y + dy * along - pose.center_y
-    distance = math.hypot(out_x, out_y)
-    if distance > 85:
-        return x, y
-    if distance < 1:
-        out_x, out_y, distance = -dy, dx, length
-    scale = CLEARANCE / distance
-    return _inside(pose.center_x + out_x * scale), _inside(pose.center_y + out_y * scale)
-
-
-def _inside(x: float) -> float:
-    return min(max(x, 22.0), 490.0)
+from envs.pusht import ACTION_SCALE, ARENA, Physics, as_state, block_center, random_state, reached
+from envs.pusht_pushing import (
+    CONTACTS,
+    INERTIA,
+    Contact,
+    Motion,
+    Pose,
+    Skill,
+    Target,
+    inside,
+    needed_motion,
+    push_at,
+    push_gain,
+    walk,
+    walk_round,
+)
 
 
 def stays_inside(states: np.ndarray) -> bool:
@@ -209,7 +126,7 @@ class ScriptedPusher:
             if not ((-78 < lx < 78 and -18 < ly < 48) or (-33 < lx < 33 and 12 < ly < 138)):
                 break
             x, y = x - 5 * ux, y - 5 * uy
-        return _inside(x - 6 * ux), _inside(y - 6 * uy)
+        return inside(x - 6 * ux), inside(y - 6 * uy)
 
     def _push_to_pose(self) -> Skill:
         rng, pose = self._rng, self._pose
@@ -222,28 +139,7 @@ class ScriptedPusher:
             gain, contact = max(gains)
             if gain < 8:
                 return
-            yield from self._push_at(contact, (goal_x, goal_y, goal_angle), rng.uniform(40, 150))
-
-    def _push_at(self, contact, goal: tuple[float, float, float], limit: float) -> Skill:
-        """Walks to a contact and pushes along its normal for at most ``limit`` px, or as far as the goal asks."""
-        pose = self._pose
-        x, y, nx, ny, torque = contact
-        lever = 1 + torque * torque / INERTIA  # motion of the contact point per px of the centre
-        gap = AGENT_RADIUS + 8
-        for _ in range(35):
-            start_x, start_y = pose.to_world(x - gap * nx, y - gap * ny)
-            if math.hypot(start_x - pose.x, start_y - pose.y) < 12:
-                break
-            yield walk(pose, _inside(start_x), _inside(start_y))
-        else:
-            return
-        origin_x, origin_y = pose.x, pose.y
-        for _ in range(25):
-            left = push_length(needed_motion(pose, goal), contact)
-            if left < 3 or math.hypot(pose.x - origin_x, pose.y - origin_y) > limit:
-                return
-            reach = min(left * lever, 60.0) - AGENT_RADIUS
-            yield pose.to_world(x + reach * nx, y + reach * ny)
+            yield from push_at(pose, contact, (goal_x, goal_y, goal_angle), rng.uniform(40, 150))
 
     def _wander(self) -> Skill:
         rng, pose = self._rng, self._pose
@@ -329,3 +225,120 @@ class NoisyReplay:
     def keep(self, states: np.ndarray) -> bool:
         """Whether in ``states`` (L, 7) the block was never pressed through a wall."""
         return stays_inside(states)
+
+
+Plan = list[tuple[np.ndarray, np.ndarray]]
+"""Actions (2,), each with the state (7,) it is expected to lead to."""
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A plan so far, the state at its end, how good that is, and how much of it is the first push."""
+
+    plan: tuple[tuple[np.ndarray, np.ndarray], ...]
+    state: np.ndarray
+    cost: float
+    first: int
+
+
+class GoalPusher:
+    """Brings agent and block to a goal state by searching over pushes in the true simulator: a reference controller.
+
+    From the present state every contact is tried in a private copy of the physics: walk there, push, note where the
+    block was nearest to the goal. The best few are followed by a second and a third push, and each of them by a walk
+    to the agent's own goal; the quickest sequence that reaches the goal is then played back, else the start of the
+    most promising one. A search is repeated only when the plan has been played or the simulation has left it.
+
+    Args:
+        width: how many states are kept between pushes.
+        depth: how many pushes are looked ahead.
+        label: name of the controller in tables.
+    """
+
+    def __init__(self, width: int = 6, depth: int = 3, label: str = "goal_pusher"):
+        if width < 1 or depth < 1:
+            raise ValueError(f"width and depth must be >= 1, got {width} and {depth}")
+        self.width, self.depth, self.label = width, depth, label
+        self._physics, self._pose = Physics(), Pose()
+
+    def reset(self, state: np.ndarray, goal_state: np.ndarray) -> None:
+        """Starts over, from ``state`` (5,) or (7,) towards ``goal_state`` (5,) or (7,)."""
+        self._expected, self._goal = as_state(state), as_state(goal_state)
+        self._goal_motion: Motion = (*block_center(self._goal).tolist(), float(self._goal[4]))
+        self._plan: Plan = []
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """float32 (2,) relative action in [-1, 1] for a state (7,)."""
+        if not self._plan or np.abs(self._expected[:4] - state[:4]).max() > 3:
+            self._plan = self._search(as_state(state))
+        action, self._expected = self._plan.pop(0)
+        return action
+
+    def _search(self, state: np.ndarray) -> Plan:
+        frontier, best = [_Branch((), state, math.inf, 0)], None
+        for _ in range(self.depth + 1):
+            finished = [plan for branch in frontier if (plan := self._walk_home(branch))]
+            if finished:
+                return min(finished, key=len)
+            pushed = [self._push(branch, contact) for branch in frontier for contact in self._promising(branch)]
+            frontier = sorted(filter(None, pushed), key=lambda branch: branch.cost)[: self.width]
+            if not frontier:
+                break
+            if best is None or frontier[0].cost < best.cost:
+                best = frontier[0]
+        if best is None:  # nothing to push: walk, and look again from there
+            return self._simulate((), state, self._walk())[:5]
+        return list(best.plan[: best.first])
+
+    def _promising(self, branch: _Branch) -> list[Contact]:
+        self._pose.update(branch.state)
+        need = needed_motion(self._pose, self._goal_motion)
+        contacts = sorted(CONTACTS, key=lambda contact: -push_gain(need, contact))
+        count = 10 if branch.plan else len(contacts)
+        return [contact for contact in contacts[:count] if push_gain(need, contact) > 3]
+
+    def _push(self, branch: _Branch, contact: Contact) -> _Branch | None:
+        """``branch`` extended up to where the push brings the block nearest to the goal; None if there is no push."""
+        plan = self._simulate(branch.plan, branch.state, push_at(self._pose, contact, self._goal_motion, 250.0))
+        ends = range(len(branch.plan) + 1, len(plan) + 1)
+        if not ends:
+            return None
+        cost, end = min((self._distance(plan[end - 1][1]) + 0.3 * end, end) for end in ends)
+        return _Branch(tuple(plan[:end]), plan[end - 1][1], cost, branch.first or end)
+
+    def _walk_home(self, branch: _Branch) -> Plan | None:
+        """The plan of ``branch`` and a walk to the agent's goal, cut where the goal is reached; None if it is not."""
+        skills: list[Skill] = [iter(())]
+        if self._distance(branch.state) < 40:
+            x, y = self._goal[:2].tolist()
+            skills = [self._walk(), *(walk_round(self._pose, x, y, side) for side in (-1, 1))]
+        plans = []
+        for skill in skills:
+            plan = self._simulate(branch.plan, branch.state, skill)
+            ends = [i for i, (_, state) in enumerate(plan, 1) if reached(state, self._goal)]
+            plans += [plan[: ends[0]]] if ends else []
+        return min(plans, key=len, default=None)
+
+    def _walk(self) -> Skill:
+        for _ in range(20):
+            yield walk(self._pose, *self._goal[:2].tolist())
+
+    def _distance(self, state: np.ndarray) -> float:
+        """Of the block to its goal, px; turning by 1 rad counts as sqrt(INERTIA) = 55 px."""
+        self._pose.update(state)
+        dx, dy, turn = needed_motion(self._pose, self._goal_motion)
+        return math.hypot(dx, dy, turn * math.sqrt(INERTIA))
+
+    def _simulate(self, plan: Iterable[tuple[np.ndarray, np.ndarray]], state: np.ndarray, skill: Skill) -> Plan:
+        """``plan`` and what ``skill`` makes of ``state``."""
+        physics, pose, plan = self._physics, self._pose, list(plan)
+        physics.restore(state)
+        pose.update(state)
+        for x, y in skill:
+            dx, dy = (x - pose.x) / ACTION_SCALE, (y - pose.y) / ACTION_SCALE
+            action = np.array((min(max(dx, -1.0), 1.0), min(max(dy, -1.0), 1.0)), dtype=np.float32)
+            physics.step_relative(*action.tolist())
+            state = physics.state()
+            pose.update(state)
+            plan.append((action, state))
+        return plan

@@ -90,7 +90,7 @@ class TwoRoom(gym.Env):
 
     def render_state(self, state: np.ndarray) -> np.ndarray:
         """The large picture of ``state``, uint8 (render_size, render_size, 3), for videos."""
-        return _draw_agent(self._large, state)
+        return _draw_agent(self._large, self._as_state(state))
 
     def get_state(self) -> np.ndarray:
         """Simulator state, float64 (2,)."""
@@ -104,7 +104,8 @@ class TwoRoom(gym.Env):
 
     def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
         """The observation of ``state`` (2,), without touching the simulation."""
-        return {"pixels": _draw_agent(self._background, state), "proprioception": np.asarray(state, dtype=np.float32)}
+        state = self._as_state(state)
+        return {"pixels": _draw_agent(self._background, state), "proprioception": state.astype(np.float32)}
 
     def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): within 0.08 of the goal, the agent's own width."""
@@ -122,15 +123,14 @@ class TwoRoom(gym.Env):
         values = np.array(state, dtype=np.float64)
         if values.shape != (2,) or not np.isfinite(values).all():
             raise ValueError(f"a TwoRoom state must be two finite numbers, agent x and y; got {values.tolist()}")
-        # Stored states are float32: a hair inside a wall is no mistake.
-        if not any(self._free(*(values + 1e-6 * np.array(s))) for s in ((0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))):
+        if not self._free(*values.tolist(), slack=1e-6):  # stored states are float32: a hair inside is no mistake
             raise ValueError(f"the agent cannot stand in a wall, got {values.tolist()} with the door at {self.door_y}")
         return values
 
-    def _free(self, x: float, y: float) -> bool:
-        if not (RADIUS <= x <= 1 - RADIUS and RADIUS <= y <= 1 - RADIUS):
-            return False
-        return abs(x - WALL) >= HALF_WALL + RADIUS or abs(y - self.door_y) <= HALF_DOOR - RADIUS
+    def _free(self, x: float, y: float, slack: float = 0.0) -> bool:
+        low, high = RADIUS - slack, 1 - RADIUS + slack
+        in_door = abs(y - self.door_y) <= HALF_DOOR - low
+        return low <= x <= high and low <= y <= high and (in_door or abs(x - WALL) >= HALF_WALL + low)
 
     def _info(self, state: np.ndarray) -> dict[str, Any]:
         if self.goal_state is None:
