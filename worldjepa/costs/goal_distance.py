@@ -1,0 +1,25 @@
+"""How far an imagined future ends from the goal."""
+
+import torch
+from torch import Tensor, nn
+
+
+class GoalDistance(nn.Module):
+    """Squared distance of the last predicted latent to the goal's, averaged over tokens and channels.
+
+    The cost of DINO-WM and LeWM (arXiv:2411.04983, 2603.19312). Only the last step counts: with a horizon that
+    shrinks towards the goal, asking to be near it earlier would forbid walking round the block.
+    """
+
+    def forward(self, latent: Tensor, goal: Tensor, action: Tensor) -> Tensor:
+        """Cost (B,N), float32, >= 0.
+
+        Args:
+            latent: (B,N,H,P,D) predicted latents.
+            goal: (B,P,D) latent of the goal picture.
+            action: (B,N,H,A) the plans; every cost gets them, this one has no use for them.
+        """
+        assert goal.shape == (len(latent), *latent.shape[3:]), f"goal {goal.shape} for latents {latent.shape}"
+        # Squares of bfloat16 differences would lose the order of candidates close to the goal.
+        difference = latent[:, :, -1].to(torch.float32) - goal[:, None].to(torch.float32)
+        return difference.square().mean((-2, -1))
