@@ -54,12 +54,11 @@ def headline(title: str, planning: dict) -> str:
         for split, results in planning.items()
         if isinstance(results, dict) and "any" in _measures(results.get("planner"))
     ]
-    lead = (
-        "A world model learned, without labels or rewards, to predict in its own latent space what actions do. A "
-        "planner then tried out actions in that imagination to make the world look like a goal picture."
+    lead = "A world model learned, without labels or rewards, to predict in its own latent space what actions do. " + (
+        "A planner then tried out actions in that imagination to make the world look like a goal picture."
+        if cards
+        else "Its planning has not been judged yet."
     )
-    if not cards:
-        lead += " Its planning has not been judged yet."
     return (
         f'<header><p class="eyebrow">worldjepa run</p><h1>{title}</h1><p class="lead">{lead}</p></header>\n'
         f'<div class="cards">{"".join(cards)}</div>'
