@@ -29,6 +29,8 @@ from worldjepa.datasets.store import EpisodeStore
 from worldjepa.types import EnvSpec, Episode, GoalEnv, Player
 
 MAX_REJECTED = 200
+PICTURE_TOLERANCE = 0.1
+"""Mean grey levels; states are stored in float32, which is worth a thousandth of that."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,26 @@ def collect(store: EpisodeStore, jobs: Sequence[Job], num_workers: int = 1, prog
     return Collected(episodes, frames, time.perf_counter() - start, cpu_seconds, num_workers)
 
 
+def check_pictures(store: EpisodeStore, env: GoalEnv) -> None:
+    """Raises ValueError unless ``env`` draws stored states as they were drawn when they were collected.
+
+    Goal pictures come from the environment, so a model must have learned from the same renderer.
+    """
+    env = env.unwrapped
+    worst = 0.0
+    for index in np.linspace(0, store.num_episodes - 1, min(8, store.num_episodes)).astype(int):
+        arrays = store.episode(index).arrays
+        middle = len(arrays["state"]) // 2
+        now = env.observe_state(arrays["state"][middle].astype(np.float64))["pixels"].astype(int)
+        worst = max(worst, float(np.abs(now - arrays["pixels"][middle]).mean()))
+    if worst > PICTURE_TOLERANCE:
+        raise ValueError(
+            f"the pictures in {store.path} differ from what {store.spec.env_id} draws now, by {worst:.2f} grey levels "
+            f"on average (expected at most {PICTURE_TOLERANCE}): they were collected by another version; choose "
+            "another store or remove that one"
+        )
+
+
 def prepare_store(
     path: str | os.PathLike,
     env: Factory,
@@ -213,6 +235,10 @@ def prepare_store(
 
     Returns:
         The store, and sentences for the user: which demonstrations were used and what was collected.
+
+    Raises:
+        ValueError: the place cannot be written or has too little room, or holds episodes of another environment,
+            another version of it, other settings or other demonstrations.
     """
     if num_episodes < 1 or episodes_per_shard < 1 or num_frames < 2:
         raise ValueError(
@@ -221,6 +247,7 @@ def prepare_store(
         )
     live = env.build()
     store = EpisodeStore.create(path, EnvSpec.from_env(live))
+    check_pictures(store, live)
     place, sentence = None, "scripted players only"
     if replay is not None and demonstrations not in (None, "none"):
         place, sentence = find_demonstrations(demonstrations)
@@ -304,7 +331,9 @@ def _run_in_worker(job: Job) -> float:
 
 def _run_in_processes(jobs: Sequence[Job], store: EpisodeStore, num_workers: int, show) -> float:
     cpu_seconds = 0.0
-    context = multiprocessing.get_context("spawn")
+    # One server imports everything, once, and the workers are forked from it before any thread has started there.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "worldjepa.rollout"])
     counter, stop = context.Value("q", 0), context.Value("b", 0)
     with (
         _one_thread_each(),

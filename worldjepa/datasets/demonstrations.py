@@ -267,6 +267,8 @@ def fit_poses(keypoints: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the points are not the tee's vertices in gym_pusht's order.
     """
+    if not np.isfinite(keypoints).all():
+        raise ValueError("observation.environment_state must be finite, got NaN or infinity")
     local = KEYPOINTS[:, 0] + 1j * KEYPOINTS[:, 1]
     world = keypoints[..., 0] + 1j * keypoints[..., 1]
     centre, middle = world.mean(-1), local.mean()
@@ -274,7 +276,7 @@ def fit_poses(keypoints: np.ndarray) -> np.ndarray:
     turn = turn / np.maximum(np.abs(turn), 1e-12)
     origin = centre - turn * middle
     error = np.abs(origin[:, None] + turn[:, None] * local - world).max(initial=0)
-    if not error <= MAX_KEYPOINT_ERROR:
+    if error > MAX_KEYPOINT_ERROR:
         raise ValueError(
             f"observation.environment_state is not the tee's 8 vertices in gym_pusht's order: a rigid tee misses them "
             f"by up to {error:.1f} px, expected at most {MAX_KEYPOINT_ERROR}"
