@@ -4,12 +4,16 @@ import sys
 from pathlib import Path
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
+from policies.judging import PLANNING_FILE, draw_figures, judge_run, summary
 from worldjepa.config import TrainSettings, checked_main
-from worldjepa.runs import open_run, open_store, train_run
-from worldjepa.training import launch, pick_processes, is_trained
+from worldjepa.evaluation.report import write_report
+from worldjepa.footprint import Footprint
+from worldjepa.runs import machine, open_run, open_store, read_json, train_run
+from worldjepa.training import Interrupted, is_trained, launch, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
@@ -18,11 +22,31 @@ ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train_world_model")
 def main(config: DictConfig) -> None:
     run_dir = Path(config.run_dir)
-    open_run(run_dir, config)
-    store, sentence = open_store(config)
-    print(sentence)
-    if not is_trained(run_dir):
-        launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+    try:
+        open_run(run_dir, config)
+        footprint = Footprint(run_dir)
+        with footprint.stage("collection"):
+            store, sentence = open_store(config)
+        footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
+        print(sentence)
+        if not is_trained(run_dir):
+            with footprint.stage("training"):
+                launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except (Interrupted, KeyboardInterrupt) as stop:
+        sys.exit(str(stop) or "stopped; repeat the command to go on")
+    torch.set_num_threads(1)  # judging runs one process per core
+    if not (run_dir / PLANNING_FILE).is_file():
+        with footprint.stage("judging"):
+            judge_run(run_dir, config)
+    with footprint.stage("report"):
+        draw_figures(run_dir, config)
+        write_report(run_dir)
+    footprint.note(minutes=footprint.minutes)
+    page = write_report(run_dir)
+    print(summary(read_json(run_dir / PLANNING_FILE)))
+    print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 
 if __name__ == "__main__":

@@ -252,10 +252,8 @@ def train(
     save()
     if accelerator.is_main_process and done:
         write_model(system.model, windows.store.spec, run_dir)
-    accelerator.end_training()
     accelerator.wait_for_everyone()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    accelerator.end_training()
     if not done:
         raise Interrupted(f"stopped at step {step} and saved in {run_dir}; repeat the command to go on")
 
