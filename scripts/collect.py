@@ -28,6 +28,8 @@ def main(config: DictConfig) -> None:
         )
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command collects the rest")
     print(sentence)
     counts = ", ".join(f"{store.policies.count(name)} {name}" for name in sorted(set(store.policies)))
     size = store.num_frames * store.bytes_per_frame / 1e9
