@@ -18,7 +18,7 @@ def main(config: DictConfig) -> None:
             env=Factory("gymnasium.make", {"id": env.id, **OmegaConf.to_container(env.kwargs, resolve=True)}),
             scripted=Factory(plan.scripted),
             replay=plan.replay,
-            demonstrations=config.data,
+            demonstrations=config.data.demonstrations,
             num_episodes=config.num_episodes,
             num_frames=plan.num_frames,
             episodes_per_shard=plan.episodes_per_shard,

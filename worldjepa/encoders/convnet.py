@@ -9,13 +9,21 @@ from worldjepa.normalizer import PixelNormalizer
 from worldjepa.types import Observation
 
 
-def strided_trunk(widths: tuple[int, ...]) -> nn.Sequential:
-    """One 4x4 stride-2 convolution, BatchNorm and ReLU per width; halves height and width each time."""
+def strided_trunk(widths: tuple[int, ...], stem_stride: int = 2) -> nn.Sequential:
+    """Convolution, BatchNorm and ReLU per width: the first with ``stem_stride``, the others with stride 2.
+
+    Kernels are twice the stride wide, so that windows overlap by half. A stem of stride 4 costs less than half of two
+    convolutions of stride 2, whose large first maps are most of the work.
+    """
     layers: list[nn.Module] = []
-    channels = 3
+    channels, stride = 3, stem_stride
     for width in widths:
-        layers += [nn.Conv2d(channels, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        channels = width
+        layers += [
+            nn.Conv2d(channels, width, 2 * stride, stride, stride // 2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        channels, stride = width, 2
     return nn.Sequential(*layers)
 
 

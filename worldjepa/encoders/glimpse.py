@@ -9,6 +9,8 @@ arXiv:1509.06113; differentiable windows: arXiv:1506.02025.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -32,13 +34,14 @@ class GlimpseEncoder(nn.Module):
     """Pictures -> K glimpses of ``2 + what_dim`` numbers: keypoint x, y (scaled to unit variance), then content.
 
     Args:
-        image_size: height = width, divisible by ``2 ** len(trunk_widths)``.
+        image_size: height = width, divisible by the trunk's stride ``stem_stride * 2 ** (len(trunk_widths) - 1)``.
         num_glimpses: K.
         what_dim: numbers that describe the content of one window.
         window: half-width of a window as a share of the picture's half-width, 0..1.
         window_size: pixels the window is resampled to.
-        trunk_widths: channels of the trunk's stride-2 convolutions.
-        keypoint_width: channels of the 3x3 convolution before the keypoint maps.
+        trunk_widths, stem_stride: channels of the trunk's convolutions and the stride of the first; the others have
+            stride 2. Keypoints are found on maps of ``image_size / stride``, 16 x 16 is a good size.
+        keypoint_widths: channels of the 3x3 convolutions before the keypoint maps.
         window_widths: channels of the two stride-2 convolutions on windows.
         window_hidden: hidden width of the per-glimpse head.
         as_tokens: True gives P = K tokens of D = 2 + what_dim; False one token of D = K * (2 + what_dim).
@@ -52,13 +55,14 @@ class GlimpseEncoder(nn.Module):
         window: float = 0.42,
         window_size: int = 14,
         trunk_widths: tuple[int, ...] = (24, 48),
-        keypoint_width: int = 64,
+        stem_stride: int = 2,
+        keypoint_widths: tuple[int, ...] = (64,),
         window_widths: tuple[int, int] = (24, 32),
         window_hidden: int = 96,
         as_tokens: bool = False,
     ):
         super().__init__()
-        stride = 2 ** len(trunk_widths)
+        stride = stem_stride * 2 ** (len(trunk_widths) - 1)
         if image_size % stride:
             raise ValueError(f"image_size must be divisible by {stride}, got {image_size}; change encoder.trunk_widths")
         if not 0 < window <= 1:
@@ -68,22 +72,20 @@ class GlimpseEncoder(nn.Module):
         self.as_tokens = as_tokens
         self.num_tokens, self.latent_dim = (num_glimpses, token_dim) if as_tokens else (1, num_glimpses * token_dim)
         self.normalizer = PixelNormalizer(image_size)
-        self.trunk = strided_trunk(tuple(trunk_widths))
-        self.keypoint_maps = nn.Sequential(
-            nn.Conv2d(trunk_widths[-1], keypoint_width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(keypoint_width),
-            nn.ReLU(),
-            nn.Conv2d(keypoint_width, num_glimpses, 1),
-        )
+        self.trunk = strided_trunk(tuple(trunk_widths), stem_stride)
+        layers: list[nn.Module] = []
+        for channels, width in pairwise((trunk_widths[-1], *keypoint_widths)):
+            layers += [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        self.keypoint_maps = nn.Sequential(*layers, nn.Conv2d(keypoint_widths[-1], num_glimpses, 1))
         self.temperature = nn.Parameter(torch.tensor(3.0))
         first, second = window_widths
         self.window_trunk = nn.Sequential(
             nn.Conv2d(3, first, 4, 2, 1, bias=False),
             nn.BatchNorm2d(first),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(first, second, 3, 2, 1, bias=False),
             nn.BatchNorm2d(second),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         # A 4x4 stride-2 then a 3x3 stride-2 convolution, both with padding 1.
         features = second * ((window_size // 2 + 1) // 2) ** 2
