@@ -1,0 +1,48 @@
+"""Measures our figures again: ``python scripts/study.py <name>`` writes ``results/<name>.json``; resumable."""
+
+import argparse
+
+from worldjepa.runs import machine
+from worldjepa.studies import i_jepa_digits, pusht, variants
+from worldjepa.studies.record import write_result
+
+FLOORS = {"random_success": 0.05, "still_success": 0.05, "replay_success": 0.97}
+DEFAULT = {"scripted_success": 0.65, "human_success": 0.85, "angle_r2": 0.9, "minutes": 20, "peak_memory_gb": 6}
+
+
+def pusht_default(command: str) -> None:
+    pusht.run("pusht", (0, 1, 2), (), FLOORS | DEFAULT, command)
+
+
+def pusht_long(command: str) -> None:
+    targets = {"scripted_success": 0.8, "human_success": 0.95, "angle_r2": 0.9, "minutes": 90}
+    pusht.run("pusht_long", (0,), ("+experiment=pusht_long",), FLOORS | targets, command)
+
+
+def pusht_gpu(command: str) -> None:
+    targets = {"scripted_success": 0.9, "human_success": 0.97, "angle_r2": 0.9, "minutes": 60}
+    pusht.run("pusht_gpu", (0,), ("+experiment=pusht_gpu",), FLOORS | targets, command)
+
+
+def digits(command: str) -> None:
+    seeds = (0, 1, 2, 3, 4)
+    write_result("i_jepa_digits", command, machine(), seeds, i_jepa_digits.run(seeds))
+
+
+STUDIES = {
+    "pusht": (pusht_default, "the default job, three seeds from nothing (about an hour on 2 cores)"),
+    "pusht_long": (pusht_long, "+experiment=pusht_long, one seed (about 90 minutes on 2 cores)"),
+    "pusht_gpu": (pusht_gpu, "+experiment=pusht_gpu, one seed (about an hour on one GPU)"),
+    "encoders": (variants.encoders, "convnet, ViT and glimpse under one budget"),
+    "objectives": (variants.objectives, "SIGReg, VICReg and EMA, with and without inverse dynamics"),
+    "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
+}
+
+if __name__ == "__main__":
+    names = "\n".join(f"  {name:14s} {about}" for name, (_, about) in STUDIES.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=f"studies:\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=STUDIES, metavar="name")
+    name = parser.parse_args().name
+    STUDIES[name][0](f"python scripts/study.py {name}")

@@ -1,0 +1,87 @@
+"""The main job on PushT, several times from nothing: success rates, floors, ceiling, probes, time and memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from worldjepa.runs import machine
+from worldjepa.studies.record import mean_figure, rate_figure, write_result
+
+NUM_PAIRS = 200
+SPLITS = ("scripted", "human")
+
+
+def run_seed(name: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """One whole job in a process and a store of its own, or what is left of it; its table, last probes and facts."""
+    run_dir = Path("runs") / f"study-{name}" / f"seed-{seed}"
+    summary = run_dir / "summary.json"
+    if not summary.is_file():
+        command = [
+            *(sys.executable, "scripts/train_world_model.py", "env=pusht", *overrides),
+            *(f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"),
+            *(f"evaluation.pairs={NUM_PAIRS}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
+        ]
+        subprocess.run(command, check=True)
+        rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        probes = next(row for row in reversed(rows) if "eval/linear/block_angle/r2" in row)
+        speeds = [row["images_per_s"] for row in rows if "images_per_s" in row]
+        outcome = {
+            "planning": json.loads((run_dir / "planning.json").read_text()),
+            "facts": json.loads((run_dir / "facts.json").read_text()),
+            "probes": probes,
+            "images_per_s": sorted(speeds)[len(speeds) // 2],
+        }
+        summary.write_text(json.dumps(outcome, indent=1))
+        shutil.rmtree(run_dir / "store")  # gigabytes that the same seed would make again
+    return json.loads(summary.read_text())
+
+
+def outcomes(jobs: Sequence[dict], split: str, player: str, measure: str) -> list[tuple[int, int]]:
+    """(successes, pairs) of each job."""
+    entries = [job["planning"][split][player][measure] for job in jobs if split in job["planning"]]
+    return [(entry["successes"], entry["n"]) for entry in entries]
+
+
+def run(
+    name: str,
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    targets: dict[str, float],
+    command: str,
+) -> Path:
+    """Runs every seed and writes ``results/<name>.json``.
+
+    Args:
+        name: of the study.
+        seeds: each is a job from nothing: its own data, weights and pairs.
+        overrides: of the main command, such as ``+experiment=pusht_long``.
+        targets: figure -> least value (most, for ``minutes`` and ``peak_memory_gb`` and the floors).
+        command: that repeats the study.
+    """
+    jobs = [run_seed(name, seed, overrides) for seed in seeds]
+    figures: dict[str, Any] = {}
+    for split in SPLITS:
+        if not outcomes(jobs, split, "planner", "any"):
+            continue  # no demonstrations on this machine: the scripted split alone
+        for measure, suffix in (("any", "success"), ("any_moved", "moved_success"), ("at_25", "success_at_25")):
+            figure = f"{split}_{suffix}"
+            figures[figure] = rate_figure(outcomes(jobs, split, "planner", measure), at_least=targets.get(figure))
+        figures[f"{split}_end_success"] = rate_figure(outcomes(jobs, split, "planner", "end"))
+        figures[f"{split}_scripted_pusher_success"] = rate_figure(outcomes(jobs, split, "scripted_pusher", "any"))
+    both = [split for split in SPLITS if outcomes(jobs, split, "planner", "any")]
+    for player, bound in (("random", "at_most"), ("still", "at_most"), ("replay", "at_least")):
+        pooled = [outcome for split in both for outcome in outcomes(jobs, split, player, "any")]
+        figures[f"{player}_success"] = rate_figure(pooled, **{bound: targets.get(f"{player}_success")})
+    angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
+    figures["angle_r2"] = mean_figure(angles, at_least=targets.get("angle_r2"))
+    figures["minutes"] = mean_figure([job["facts"]["minutes"] for job in jobs], at_most=targets.get("minutes"))
+    memory = [job["facts"]["peak_memory_gb"] for job in jobs]
+    figures["peak_memory_gb"] = mean_figure(memory, at_most=targets.get("peak_memory_gb"))
+    figures["train_images_per_s"] = mean_figure([job["images_per_s"] for job in jobs])
+    return write_result(name, command, machine(), seeds, figures)

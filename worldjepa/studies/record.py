@@ -1,0 +1,63 @@
+"""The form in which a study's figures are kept: ``results/<name>.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from worldjepa.checkpoint import write_text
+from worldjepa.evaluation.intervals import mean_interval, wilson
+
+FIGURE_KEYS = ("value", "ci95", "n", "target", "met")
+
+
+def rate_figure(outcomes: Sequence[tuple[int, int]], at_least: float | None = None, at_most: float | None = None):
+    """A success rate over seeds: ``outcomes`` are (successes, pairs) of each seed's own pairs.
+
+    Pairs are pooled for Wilson's interval; the seeds' own rates stand beside it, because seeds differ by more than
+    pairs do.
+    """
+    successes, trials = (sum(column) for column in zip(*outcomes, strict=True))
+    return {
+        **_figure(successes / trials, wilson(successes, trials), trials, at_least, at_most),
+        "per_seed": [round(k / n, 4) for k, n in outcomes],
+    }
+
+
+def mean_figure(values: Sequence[float], at_least: float | None = None, at_most: float | None = None):
+    """A mean over seeds or repetitions, with Student's interval where there are several."""
+    if len(values) == 1:
+        return _figure(values[0], None, 1, at_least, at_most)
+    mean, low, high = mean_interval(values)
+    return {**_figure(mean, (low, high), len(values), at_least, at_most), "per_seed": [_round(v) for v in values]}
+
+
+def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any]) -> Path:
+    """Writes ``results/<name>.json``."""
+    for figure, entry in figures.items():
+        assert set(FIGURE_KEYS) <= set(entry), f"{figure} lacks {set(FIGURE_KEYS) - set(entry)}"
+    path = Path("results") / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    content = {"command": command, "machine": machine, "seeds": list(seeds), "figures": figures}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def _figure(value: float, ci95, n: int, at_least: float | None, at_most: float | None) -> dict[str, Any]:
+    target = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}" if at_most is not None else None
+    met = None if target is None else bool(value >= at_least if at_least is not None else value <= at_most)
+    return {
+        "value": _round(value),
+        "ci95": None if ci95 is None else [_round(end) for end in ci95],
+        "n": n,
+        "target": target,
+        "met": met,
+    }
+
+
+def _round(value: float) -> float:
+    """Four significant digits: more would pretend to know."""
+    return value if value == 0 else round(value, 3 - math.floor(math.log10(abs(value))))
