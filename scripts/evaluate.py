@@ -25,8 +25,8 @@ def main(config: DictConfig) -> None:
         table = judge_run(run_dir, judged_config(run_dir, config), folder)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    Console().print(rich_table(table))
     for split, row in table.items():
+        Console().print(rich_table(split, row))
         asked = "" if row["n"] == row["num_requested"] else f" ({row['num_requested']} asked for, there are no more)"
         print(
             f"{split}: {row['n']} unsolved pairs{asked}, {row['n_moved']} of which move something; "
@@ -50,15 +50,16 @@ def judged_config(run_dir: Path, config: DictConfig) -> DictConfig:
     return judged
 
 
-def rich_table(table: dict[str, Any]) -> Table:
-    """``planning.json`` for the terminal."""
-    shown = Table("split", "policy", "any step", "at offset", "end", "any step, moved", "ms per plan")
-    for split, row in table.items():
-        for policy, measures in row.items():
-            if isinstance(measures, dict):
-                offset = next(key for key in measures if key.startswith("at_"))
-                rates = [percent(measures[key]) for key in ("any", offset, "end", "any_moved")]
-                shown.add_row(split, policy, *rates, str(measures["ms_per_plan"] or "-"))
+def rich_table(split: str, row: dict[str, Any]) -> Table:
+    """One split of ``planning.json`` for the terminal."""
+    shown = Table(
+        "policy", "any step", "at offset", "end", "moved, any step", "ms/plan", title=split, title_style="bold"
+    )
+    for policy, measures in row.items():
+        if isinstance(measures, dict):
+            offset = next(key for key in measures if key.startswith("at_"))
+            rates = [percent(measures[key]) for key in ("any", offset, "end", "any_moved")]
+            shown.add_row(policy.replace("_", " "), *rates, f"{measures['ms_per_plan'] or '-'}")
     shown.caption = "success in % [95 % interval]"
     return shown
 
@@ -67,7 +68,7 @@ def percent(rate: dict[str, Any]) -> str:
     if rate["rate"] is None:
         return "-"
     low, high = rate["ci95"]
-    return f"{100 * rate['rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * rate['rate']:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 if __name__ == "__main__":
