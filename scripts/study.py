@@ -1,10 +1,12 @@
 """Measures our figures again: ``python scripts/study.py <name>`` writes ``results/<name>.json``; resumable."""
 
 import argparse
+from pathlib import Path
 
 from worldjepa.runs import machine
 from worldjepa.studies import i_jepa_digits, pusht, variants
 from worldjepa.studies.record import write_result
+from worldjepa.studies.tables import update_tables
 
 FLOORS = {"random_success": 0.05, "still_success": 0.05, "replay_success": 0.97}
 DEFAULT = {"scripted_success": 0.65, "human_success": 0.85, "angle_r2": 0.9, "minutes": 20, "peak_memory_gb": 6}
@@ -43,6 +45,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"studies:\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=STUDIES, metavar="name")
+    parser.add_argument("name", choices=(*STUDIES, "tables"), metavar="name", help="or 'tables': the README's, anew")
     name = parser.parse_args().name
-    STUDIES[name][0](f"python scripts/study.py {name}")
+    if name != "tables":
+        STUDIES[name][0](f"python scripts/study.py {name}")
+    update_tables(Path("README.md"), Path("results"))

@@ -49,6 +49,17 @@ def main(config: DictConfig) -> None:
     print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 
+def full_size_on_gpu() -> None:
+    """On a GPU the same command trains the full size, unless the command says what it wants."""
+    if not torch.cuda.is_available() or any(word.lstrip("+").startswith(("experiment=", "-")) for word in sys.argv[1:]):
+        return
+    env = next((word.removeprefix("env=") for word in sys.argv[1:] if word.startswith("env=")), "pusht")
+    if (CONFIGS / "experiment" / f"{env}_gpu.yaml").is_file():
+        print(f"GPU found: +experiment={env}_gpu, the full size (+experiment={env}_cpu for the laptop's)")
+        sys.argv.append(f"+experiment={env}_gpu")
+
+
 if __name__ == "__main__":
+    full_size_on_gpu()
     checked_main("train_world_model", CONFIGS)
     main()

@@ -1,0 +1,88 @@
+"""The README's tables, made from ``results/*.json`` so that they cannot say anything else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from worldjepa.checkpoint import write_text
+
+MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PERCENT = ("_success", "_success_at_25", "_accuracy", "_gain")
+# Column names of the studies that compare variants, by the figures' endings.
+VARIANT_COLUMNS = {
+    "scripted_success": "scripted pairs",
+    "human_success": "human pairs",
+    "angle_r2": "angle R²",
+    "images_per_s": "pictures/s",
+    "rankme": "RankMe",
+}
+
+
+def update_tables(readme: Path, results: Path) -> str:
+    """The README's text with every ``<!-- results: name -->`` block made anew; written if it changed."""
+    text = readme.read_text()
+    made = MARK.sub(lambda match: f"{match[1]}{table(match[2], results)}{match[3]}", text)
+    if made != text:
+        write_text(readme, made)
+    return made
+
+
+def table(name: str, results: Path) -> str:
+    """A Markdown table of one study; a sentence where it has not been run."""
+    path = results / f"{name}.json"
+    if not path.is_file():
+        return f"Not measured yet: `python scripts/study.py {name}`.\n"
+    study = json.loads(path.read_text())
+    variants = name in ("encoders", "objectives")
+    lines = _variants(study["figures"]) if variants else _figures(study["figures"])
+    machine = study["machine"]
+    place = machine.get("gpu") or f"{machine['cpu']}, {machine['cores']} cores"
+    seeds = len(study["seeds"])
+    lines.append("")
+    lines.append(f"`{study['command']}`, {seeds} seed{'s' if seeds > 1 else ''}, {place}.")
+    return "\n".join(lines) + "\n"
+
+
+def _figures(figures: dict) -> list[str]:
+    lines = ["| figure | value | 95 % interval | n | target | met |", "|---|---|---|---|---|---|"]
+    for name, entry in figures.items():
+        interval = "" if not entry["ci95"] else " to ".join(_number(name, end) for end in entry["ci95"])
+        met = {True: "yes", False: "**no**", None: ""}[entry["met"]]
+        target = _target(name, entry["target"])
+        value = _number(name, entry["value"])
+        lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {entry['n']} | {target} | {met} |")
+    return lines
+
+
+def _variants(figures: dict) -> list[str]:
+    names = list(dict.fromkeys(_split(figure)[0] for figure in figures))
+    columns = [column for column in VARIANT_COLUMNS if any(_split(figure)[1] == column for figure in figures)]
+    lines = ["| | " + " | ".join(VARIANT_COLUMNS[column] for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in names:
+        cells = []
+        for column in columns:
+            entry = figures[f"{name}_{column}"]
+            interval = "" if not entry["ci95"] else f" ({' to '.join(_number(column, end) for end in entry['ci95'])})"
+            cells.append(_number(column, entry["value"]) + interval)
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _split(figure: str) -> tuple[str, str]:
+    column = next(column for column in VARIANT_COLUMNS if figure.endswith(f"_{column}"))
+    return figure.removesuffix(f"_{column}"), column
+
+
+def _number(name: str, value: float) -> str:
+    if f"_{name}".endswith(PERCENT):
+        return f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _target(name: str, target: str | None) -> str:
+    if target is None:
+        return ""
+    found = re.fullmatch(r"([<>]=) ([\d.e+]+)", target)
+    return f"{found[1]} {_number(name, float(found[2]))}" if found else target
