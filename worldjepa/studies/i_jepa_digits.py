@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worldjepa.evaluation.intervals import mean_interval
+from worldjepa.studies.record import mean_figure
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -18,8 +19,7 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4), run_root: str | Path = "runs") -
     """Pre-trains once per seed with ``configs/pretrain.yaml`` and compares linear probes of frozen features.
 
     Returns:
-        figures by name: ``value``, ``ci95`` (low, high), ``n``, ``target`` in words and whether it is ``met``
-        (None where nothing is aimed at). Accuracies and gains are shares in [0, 1].
+        figures by name, in the form of :mod:`worldjepa.studies.record`. Accuracies and gains are shares in [0, 1].
     """
     results = [pretrain_seed(seed, run_root) for seed in seeds]
     columns = {name: [result[name] for result in results] for name in results[0]}
@@ -29,18 +29,16 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4), run_root: str | Path = "runs") -
     ]
     # A one-sided 95 % bound is the low end of the two-sided 90 % interval.
     bound = mean_interval(gains, confidence=0.9)[1]
-    ranks = columns["rankme"]
+    ratios, ranks = columns["loss_over_mean_latent"], columns["rankme"]
     return {
-        "probe_gain": _figure(gains, "one-sided 95 % lower bound > 0", bound > 0),
-        "probe_gain_lower_bound": {"value": bound, "ci95": None, "n": len(gains), "target": "> 0", "met": bound > 0},
-        "probe_accuracy": _figure(columns["probe_accuracy"]),
-        "random_probe_accuracy": _figure(columns["random_probe_accuracy"]),
-        "loss_over_mean_latent": _figure(
-            columns["loss_over_mean_latent"], "< 1 on every seed", max(columns["loss_over_mean_latent"]) < 1
-        ),
-        "rankme": _figure(ranks, "> the untrained encoder's", min(ranks) > max(columns["random_rankme"])),
-        "random_rankme": _figure(columns["random_rankme"]),
-        "seconds": _figure(columns["seconds"]),
+        "probe_gain": _aimed(mean_figure(gains), "one-sided 95 % bound > 0", bound > 0),
+        "probe_gain_bound": _aimed({"value": round(bound, 4), "ci95": None, "n": len(gains)}, "> 0", bound > 0),
+        "probe_accuracy": mean_figure(columns["probe_accuracy"]),
+        "random_probe_accuracy": mean_figure(columns["random_probe_accuracy"]),
+        "loss_over_mean_latent": _aimed(mean_figure(ratios), "< 1 for every seed", max(ratios) < 1),
+        "rankme": _aimed(mean_figure(ranks), "> untrained for every seed", min(ranks) > max(columns["random_rankme"])),
+        "random_rankme": mean_figure(columns["random_rankme"]),
+        "seconds": mean_figure(columns["seconds"]),
     }
 
 
@@ -59,6 +57,5 @@ def pretrain_seed(seed: int, run_root: str | Path) -> dict[str, float]:
     return pretrain_run(config, show_progress=False)
 
 
-def _figure(values: Sequence[float], target: str | None = None, met: bool | None = None) -> dict:
-    mean, low, high = mean_interval(values)
-    return {"value": mean, "ci95": (low, high), "n": len(values), "target": target, "met": met}
+def _aimed(figure: dict, target: str, met: bool) -> dict:
+    return {**figure, "target": target, "met": met}
