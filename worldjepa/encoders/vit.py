@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldjepa.layers import SinCosCoordinates, Transformer, padding_mask
+from worldjepa.normalizer import PixelNormalizer
 from worldjepa.tokenizers.image import ImageTokenizer
 from worldjepa.tokens import select
 from worldjepa.types import Observation, TokenSet
@@ -78,7 +79,7 @@ class VitEncoder(nn.Module):
     """Pictures -> latents, for the world model.
 
     Args:
-        image_size, patch_size, channels: of the pictures, in pixels.
+        image_size, patch_size: of the pictures, in pixels.
         width, depth, heads: of the transformer.
         latent_dim: D.
         pool: ``cls`` or ``mean`` give one latent per picture (P = 1), ``tokens`` one per patch.
@@ -97,7 +98,6 @@ class VitEncoder(nn.Module):
         heads: int,
         latent_dim: int,
         pool: Literal["cls", "mean", "tokens"] = "cls",
-        channels: int = 3,
         dropout: float = 0.0,
     ):
         super().__init__()
@@ -106,7 +106,8 @@ class VitEncoder(nn.Module):
         num_pinned = int(pool == "cls")
         self.pool = pool
         self.latent_dim = latent_dim
-        self.tokenizer = ImageTokenizer(image_size, patch_size, channels, num_pinned)
+        self.normalizer = PixelNormalizer(image_size)
+        self.tokenizer = ImageTokenizer(image_size, patch_size, num_pinned=num_pinned)
         self.num_tokens = self.tokenizer.num_tokens if pool == "tokens" else 1
         self.vit = Vit(self.tokenizer.token_dim, width, depth, heads, dropout=dropout, num_pinned=num_pinned)
         # The transformer ends in a LayerNorm, which forbids a Gaussian latent; BatchNorm does not (arXiv:2603.19312).
@@ -114,10 +115,10 @@ class VitEncoder(nn.Module):
         self.norm = nn.BatchNorm1d(latent_dim)
 
     def forward(self, observation: Observation) -> Tensor:
-        """``pixels`` uint8 (B,T,channels,height,width) -> (B,T,P,D)."""
+        """``pixels`` uint8 (B,T,3,height,width) -> (B,T,P,D)."""
         pixels = observation["pixels"]
         batch = len(pixels)
-        x = self.vit(self.tokenizer({"pixels": pixels.flatten(0, 1)})).values
+        x = self.vit(self.tokenizer.cut(self.normalizer(pixels))).values
         if self.pool == "cls":
             x = x[:, :1]
         elif self.pool == "mean":

@@ -60,8 +60,11 @@ class ImageTokenizer(nn.Module):
                 f"pixels must be uint8 (B, {', '.join(map(str, expected))}), got {pixels.dtype} {tuple(pixels.shape)}; "
                 "resize the pictures or set image_size and channels"
             )
-        x = (pixels.float() / 255 - self.mean) / self.std
-        values = rearrange(x, "b c (i p) (j q) -> b (i j) (c p q)", p=self.patch_size, q=self.patch_size)
+        return self.cut((pixels.float() / 255 - self.mean) / self.std)
+
+    def cut(self, picture: Tensor) -> TokenSet:
+        """As ``forward``, of pictures that are normalised already: float (B,channels,height,width)."""
+        values = rearrange(picture, "b c (i p) (j q) -> b (i j) (c p q)", p=self.patch_size, q=self.patch_size)
         if self.normalize_patches:
             values = F.layer_norm(values, (self.token_dim,), eps=1e-3)  # a blank patch stays near zero
         values = F.pad(values, (0, 0, self.num_pinned, 0))
