@@ -17,13 +17,13 @@ from worldjepa.checkpoint import load_world_model, write_text
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.figures import collect_figures
-from worldjepa.evaluation.pairs import Pairs, sample_pairs
+from worldjepa.evaluation.pairs import sample_pairs
 from worldjepa.evaluation.protocol import Result, judge
 from worldjepa.evaluation.video import grid_frames, write_film
 from worldjepa.rollout import Factory
-from worldjepa.runs import env_factory, num_cores
+from worldjepa.runs import PLANNING_FILE, env_factory, num_cores
+from worldjepa.training import pick_device
 
-PLANNING_FILE = "planning.json"
 # Clips that the report's retrieval and probes choose from, and that it shows; their random streams.
 NUM_POOL_CLIPS, NUM_SHOWN_CLIPS, FIGURE_SEEDS = 900, 300, (20_001, 20_002)
 
@@ -44,9 +44,7 @@ def draw_splits(store: EpisodeStore, config: DictConfig, splits: str | list[str]
         )
     env = env_factory(config).build().unwrapped
     return {
-        name: sample_pairs(
-            store, env, policy=name, num_pairs=num_pairs, goal_offset=config.env.goal_offset, seed=seed
-        )
+        name: sample_pairs(store, env, policy=name, num_pairs=num_pairs, goal_offset=config.env.goal_offset, seed=seed)
         for name in names
     }
 
@@ -64,6 +62,7 @@ def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> 
     """
     folder = folder or run_dir
     settings = config.evaluation
+    device = pick_device(config.train.device)
     store = EpisodeStore.open(config.env.store)
     model, _ = load_world_model(run_dir)
     splits = draw_splits(store, config, settings.splits, settings.pairs, settings.seed)
@@ -80,6 +79,7 @@ def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> 
         planner=instantiate(config.planner),
         cost=instantiate(config.cost),
         observes=tuple(config.observations),
+        device=device,
         **config.planning,
     )
     build_env = env_factory(config).build
@@ -138,6 +138,7 @@ def summary(table: dict[str, Any]) -> str:
         )
         lines.append(
             f"{split}: reached {row['planner']['any']['successes']} of {row['n']} unsolved goals within "
-            f"{row['budget']} steps ({row['planner']['any']['rate']:.1%}, 95 % interval {low:.1%} to {high:.1%}); {others}"
+            f"{row['budget']} steps ({row['planner']['any']['rate']:.1%}, 95 % interval {low:.1%} to {high:.1%}); "
+            f"{others}"
         )
     return "\n".join(lines)

@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from policies.judging import PLANNING_FILE, judge_run, summary
+from policies.judging import judge_run, summary
 from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import checked_main
+from worldjepa.runs import PLANNING_FILE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

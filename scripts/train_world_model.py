@@ -1,19 +1,22 @@
 """From nothing to a planner that works; see ``python scripts/train_world_model.py --help``."""
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 import torch
+from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from policies.judging import PLANNING_FILE, draw_figures, judge_run, summary
+from policies.judging import draw_figures, judge_run, summary
 from worldjepa.config import TrainSettings, checked_main
 from worldjepa.evaluation.report import write_report
 from worldjepa.footprint import Footprint
-from worldjepa.runs import machine, open_run, open_store, read_json, train_run
-from worldjepa.training import Interrupted, is_trained, launch, pick_processes
+from worldjepa.runs import PLANNING_FILE, machine, open_run, open_store, read_json, train_run
+from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
@@ -21,28 +24,44 @@ ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train_world_model")
 def main(config: DictConfig) -> None:
-    run_dir = Path(config.run_dir)
     try:
-        open_run(run_dir, config)
-        footprint = Footprint(run_dir)
-        with footprint.stage("collection"):
-            store, sentence = open_store(config)
-        footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
-        print(sentence)
-        if not is_trained(run_dir):
-            with footprint.stage("training"):
-                launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+        run(config, Path(config.run_dir))
     except ValueError as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
         sys.exit(str(stop) or "stopped; repeat the command to go on")
+
+
+def run(config: DictConfig, run_dir: Path) -> None:
+    # Under `accelerate launch` every process comes here: the first one collects and judges, all of them train.
+    first = int(os.environ.get("RANK", 0)) == 0
+    with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
+        if first:
+            footprint = prepare(config, run_dir)
+    if not is_trained(run_dir):
+        with footprint.stage("training") if first else nullcontext():
+            launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+    if first:
+        show(config, run_dir, footprint)
+
+
+def prepare(config: DictConfig, run_dir: Path) -> Footprint:
+    open_run(run_dir, config)
+    footprint = Footprint(run_dir)
+    with footprint.stage("collection"):
+        store, sentence = open_store(config)
+    footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
+    print(sentence)
+    return footprint
+
+
+def show(config: DictConfig, run_dir: Path, footprint: Footprint) -> None:
     torch.set_num_threads(1)  # judging runs one process per core
     if not (run_dir / PLANNING_FILE).is_file():
         with footprint.stage("judging"):
             judge_run(run_dir, config)
     with footprint.stage("report"):
         draw_figures(run_dir, config)
-        write_report(run_dir)
     footprint.note(minutes=footprint.minutes)
     page = write_report(run_dir)
     print(summary(read_json(run_dir / PLANNING_FILE)))

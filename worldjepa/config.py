@@ -56,8 +56,8 @@ class TrainSettings:
     def __post_init__(self):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError(
-                f"give exactly one of train.steps and train.minutes, got steps={self.steps} and minutes={self.minutes}; "
-                "set the other to null"
+                f"give exactly one of train.steps and train.minutes, got steps={self.steps} and "
+                f"minutes={self.minutes}; set the other to null"
             )
         for name in ("steps", "minutes", "batch_size", "learning_rate", "gradient_clip", "checkpoint_seconds"):
             value = getattr(self, name)

@@ -61,7 +61,7 @@ class ActionNormalizer(nn.Module):
     def fit(self, mean: Tensor, std: Tensor) -> None:
         """Takes mean and standard deviation (raw_action_dim,) of the training actions."""
         if not bool((std > 0).all()):
-            raise ValueError(f"action std must be > 0 in every dimension, got {std.tolist()}; the data never acts there")
+            raise ValueError(f"action std must be > 0, got {std.tolist()}; the data never acts in some dimension")
         self.center.copy_(mean)
         self.scale.copy_(std)
 

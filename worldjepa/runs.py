@@ -1,12 +1,12 @@
 """A run's folder, and how its resolved configuration becomes stores, systems and a finished training.
 
-    runs/<name>/config.yaml            what was asked for, resolved
-                model.safetensors      the trained model (appears when training has come to its end)
-                checkpoint.safetensors where to go on after an interruption
-                metrics.jsonl          training curves
-                planning.json          the judgement
-                figures.npz, videos/   what the report shows
-                report.html
+runs/<name>/config.yaml            what was asked for, resolved
+            model.safetensors      the trained model (appears when training has come to its end)
+            checkpoint.safetensors where to go on after an interruption
+            metrics.jsonl          training curves
+            planning.json          the judgement
+            figures.npz, videos/   what the report shows
+            report.html
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_sy
 from worldjepa.training import train
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-CHANGEABLE = ("evaluation", "planner", "planning", "train.checkpoint_seconds", "train.log_every", "train.trackers")
+JUDGING = ("evaluation", "planner", "planning", "cost")
+CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
+MINIMUM_DISK_GB = 0.5
+PLANNING_FILE = "planning.json"
 # Clips on each side of the probes, and the random streams that choose them (never those of training).
 NUM_PROBE_CLIPS, PROBE_SEEDS = 300, (10_001, 10_002)
 
@@ -48,16 +51,20 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
     if path.is_file():
         found = OmegaConf.to_container(OmegaConf.load(path))
         before, after = _flat(found), _flat(wanted)
+        changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
         differing = [
             f"{key}: {before.get(key)} there, {after.get(key)} asked"
-            for key in sorted(before.keys() | after.keys())
-            if before.get(key) != after.get(key) and not key.startswith(CHANGEABLE)
+            for key in changed
+            if not key.startswith(CHANGEABLE)
         ]
         if differing:
             raise ValueError(
                 f"{run_dir} holds a run with other settings ({'; '.join(differing[:4])}); "
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
+        if any(key.startswith(JUDGING) for key in changed):
+            (run_dir / PLANNING_FILE).unlink(missing_ok=True)  # it was judged by other settings
+    check_disk(run_dir, MINIMUM_DISK_GB)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(wanted)))
@@ -170,5 +177,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix[:-1]: tree}
     return {key: value for name, branch in tree.items() for key, value in _flat(branch, f"{prefix}{name}.").items()}
-
-

@@ -108,9 +108,7 @@ class _StopRequest:
 
     def __enter__(self) -> _StopRequest:
         self.asked = False
-        self.previous = {
-            number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        self.previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def _ask(self, number, frame) -> None:

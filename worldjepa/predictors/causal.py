@@ -51,7 +51,7 @@ class CausalPredictor(nn.Module):
 
     def _next(self, latent: Tensor, action: Tensor, num_missing: Tensor | None = None) -> Tensor:
         """Windows (M,h,P,D) and (M,h,A), h <= num_history, ``num_missing`` (M,) padded frames -> (M,P,D)."""
-        m, h, p, _ = latent.shape
+        _, h, p, _ = latent.shape
         x = rearrange(self.latent_in(latent) + self.place[-h:], "m h p w -> m (h p) w")
         condition = repeat(self.action_embedding(action), "m h w -> m (h p) w", p=p)
         mask = block_causal_mask(h, p, latent.device)

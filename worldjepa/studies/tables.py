@@ -59,7 +59,10 @@ def _figures(figures: dict) -> list[str]:
 def _variants(figures: dict) -> list[str]:
     names = list(dict.fromkeys(_split(figure)[0] for figure in figures))
     columns = [column for column in VARIANT_COLUMNS if any(_split(figure)[1] == column for figure in figures)]
-    lines = ["| | " + " | ".join(VARIANT_COLUMNS[column] for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "| | " + " | ".join(VARIANT_COLUMNS[column] for column in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for name in names:
         cells = []
         for column in columns:

@@ -118,7 +118,9 @@ class WorldModelSystem(nn.Module):
         self.target.update(self.model.encoder, progress)
 
 
-def build_world_model(encoder: nn.Module, predictor: Callable[..., nn.Module], spec: EnvSpec, frameskip: int) -> WorldModel:
+def build_world_model(
+    encoder: nn.Module, predictor: Callable[..., nn.Module], spec: EnvSpec, frameskip: int
+) -> WorldModel:
     """Puts a world model together for an environment; ``predictor`` takes latent_dim, num_tokens and action_dim."""
     normalizer = ActionNormalizer(spec.action_low, spec.action_high, frameskip)
     built = predictor(
@@ -136,9 +138,13 @@ def build_system(
     """Adds target and objective; terms are modules, or factories that take latent_dim, num_tokens and action_dim."""
     sizes = {"latent_dim": model.latent_dim, "num_tokens": model.num_tokens, "action_dim": model.action_dim}
     modules = {
-        name: term if isinstance(term, nn.Module) else term(**sizes) for name, term in terms.items() if weights.get(name)
+        name: term if isinstance(term, nn.Module) else term(**sizes)
+        for name, term in terms.items()
+        if weights.get(name)
     }
     if set(weights) - set(terms):
-        raise ValueError(f"objective weights {sorted(set(weights) - set(terms))} name no term; terms are {sorted(terms)}")
+        raise ValueError(
+            f"objective weights {sorted(set(weights) - set(terms))} name no term; terms are {sorted(terms)}"
+        )
     used = {name: weight for name, weight in weights.items() if weight}
     return WorldModelSystem(model, target(model.encoder), WeightedSum(modules, used))
