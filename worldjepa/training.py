@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,8 @@ def train(
         FloatingPointError: when the loss is no number; the last checkpoint is kept.
     """
     on_cpu = pick_device(settings.device) == "cpu"
+    # A 1x1 convolution's gradient has strides of its own liking; the copy that the warning regrets is a few hundred bytes.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision=settings.precision,

@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 Observation = dict[str, Tensor]
-"""Named observations, each ``(B, T, ...)``: ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n)."""
+"""Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n)."""
 
 
 @dataclass(frozen=True)

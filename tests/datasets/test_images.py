@@ -19,5 +19,5 @@ def test_the_seed_makes_the_split():
 
 
 def test_a_share_outside_0_1_is_refused():
-    with pytest.raises(ValueError, match="between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
         load_digits(0, held_out=1.5)

@@ -22,8 +22,8 @@ class WorldModel(nn.Module):
 
     Args:
         encoder: ``forward(obs) -> (B,T,P,D)`` with attributes ``num_tokens`` (P) and ``latent_dim`` (D).
-        predictor: built by the caller through :func:`build_world_model`, or any module with ``forward(latent, action)``,
-            ``rollout(latent, past_action, action)`` and ``num_history``.
+        predictor: any module with ``forward(latent, action)``, ``rollout(latent, past_action, action)`` and
+            ``num_history``; see :func:`build_world_model`.
         action_normalizer: between raw action blocks and model actions.
     """
 
