@@ -143,7 +143,7 @@ def train(
         FloatingPointError: when the loss is no number; the last checkpoint is kept.
     """
     on_cpu = pick_device(settings.device) == "cpu"
-    # A 1x1 convolution's gradient has strides of its own liking; the copy that the warning regrets is a few hundred bytes.
+    # A 1x1 convolution's gradient has strides of its own liking; the copy that is warned of is a few hundred bytes.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     accelerator = Accelerator(
         cpu=on_cpu,
