@@ -90,11 +90,11 @@ class ScriptedPusher:
         self._speed = rng.uniform(18, 55)
         self._noise = (2.0, 6.0, 12.0)[rng.integers(3)]
         kind = rng.random()
-        if kind < 0.45:
+        if kind < 0.62:
             return self._aimed_push()
-        if kind < 0.75:
+        if kind < 0.74:
             return self._push_to_pose()
-        return self._wander() if kind < 0.9 else self._go()
+        return self._wander() if kind < 0.91 else self._go()
 
     def _aimed_push(self) -> Skill:
         rng, pose = self._rng, self._pose
@@ -131,7 +131,7 @@ class ScriptedPusher:
     def _push_to_pose(self) -> Skill:
         rng, pose = self._rng, self._pose
         goal_x, goal_y = rng.uniform(130, 382, 2)
-        goal_angle = pose.angle + rng.uniform(-math.pi, math.pi)
+        goal_angle = pose.angle + rng.uniform(-math.pi / 2, math.pi / 2)
         for _ in range(int(rng.integers(1, 5))):
             need = needed_motion(pose, (goal_x, goal_y, goal_angle))
             # Not always the best contact: data should show the others too.
