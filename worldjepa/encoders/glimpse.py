@@ -54,7 +54,7 @@ class GlimpseEncoder(nn.Module):
         what_dim: int = 6,
         window: float = 0.42,
         window_size: int = 14,
-        trunk_widths: tuple[int, ...] = (24, 48),
+        trunk_widths: tuple[int, ...] = (16, 48),
         stem_stride: int = 2,
         keypoint_widths: tuple[int, ...] = (64,),
         window_widths: tuple[int, int] = (24, 32),
