@@ -6,7 +6,8 @@ import sys
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from worldjepa.rollout import Factory, prepare_store
+from worldjepa.collection import prepare_store
+from worldjepa.rollout import Factory
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="collect")

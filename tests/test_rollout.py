@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from worldjepa import rollout
+from worldjepa.collection import prepare_store
 from worldjepa.datasets import Demonstrations, EpisodeStore, Windows
-from worldjepa.rollout import Factory, Job, collect, prepare_store, record_episode
+from worldjepa.rollout import Factory, Job, collect, record_episode
 from worldjepa.types import EnvSpec
 
 ROOT = Path(__file__).parents[1]

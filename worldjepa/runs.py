@@ -23,11 +23,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from worldjepa.checkpoint import CONFIG_FILE, write_text
+from worldjepa.collection import prepare_store
 from worldjepa.config import TrainSettings
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
-from worldjepa.rollout import Factory, prepare_store
+from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import train
 

@@ -96,7 +96,9 @@ def _child(rank: int, function: Callable[..., None], arguments: tuple, num_proce
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
+    threads = max(1, (os.cpu_count() or 1) // num_processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # accelerate warns where it is unset
+    torch.set_num_threads(threads)
     function(*arguments)
 
 

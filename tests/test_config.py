@@ -1,0 +1,55 @@
+"""Bad words on the command line: refused at once, with the nearest good ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("env=pushd", "did you mean pusht"),
+        ("encoder=glimps", "did you mean glimpse"),
+        ("train.stepz=3", "did you mean train.steps"),
+        ("objective.weights.sigrek=1", "did you mean objective.weights.sigreg"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(word, hint):
+    done = subprocess.run(
+        [sys.executable, "scripts/train_world_model.py", word], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_value_of_the_wrong_type_is_refused():
+    done = subprocess.run(
+        [sys.executable, "scripts/train_world_model.py", "train.steps=many"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0 and "many" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_option_of_every_group_composes():
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+
+    from worldjepa.config import TrainSettings
+
+    ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
+    groups = ("env", "encoder", "predictor", "target", "objective", "planner", "cost")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for group in groups:
+            for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
+                assert group in compose("train_world_model", [f"{group}={path.stem}"])
+        for path in sorted((ROOT / "configs" / "experiment").glob("*.yaml")):
+            config = compose("train_world_model", [f"+experiment={path.stem}"])
+            assert config.env.name == "pusht"

@@ -1,0 +1,75 @@
+import json
+import time
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from worldjepa.checkpoint import save_tensors
+from worldjepa.footprint import Footprint, PeakMemory
+from worldjepa.runs import PLANNING_FILE, check_disk, open_run
+
+
+def config(**changes):
+    values = {"seed": 0, "train": {"steps": 5}, "planner": {"num_samples": 300}, "evaluation": {"pairs": 10}}
+    return OmegaConf.create(values | changes)
+
+
+def test_a_run_is_opened_again_with_the_same_settings_only(tmp_path):
+    open_run(tmp_path / "run", config())
+    open_run(tmp_path / "run", config())
+    with pytest.raises(ValueError, match=r"train.steps: 5 there, 6 asked.*run=<name>"):
+        open_run(tmp_path / "run", config(train={"steps": 6}))
+
+
+def test_another_way_of_judging_keeps_the_training_and_drops_the_judgement(tmp_path):
+    open_run(tmp_path, config())
+    (tmp_path / PLANNING_FILE).write_text("{}")
+    open_run(tmp_path, config())
+    assert (tmp_path / PLANNING_FILE).is_file()
+    open_run(tmp_path, config(evaluation={"pairs": 20}))
+    assert not (tmp_path / PLANNING_FILE).is_file()
+    assert OmegaConf.load(tmp_path / "config.yaml").evaluation.pairs == 20
+
+
+def test_a_full_disk_is_said_before_anything_is_done(tmp_path):
+    with pytest.raises(ValueError, match="GB are free; make room"):
+        check_disk(tmp_path / "not" / "yet", needed_gb=10**9)
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match="cannot write"):
+        open_run(tmp_path / "file" / "run", config())
+
+
+def test_footprint_adds_up_over_sittings(tmp_path):
+    for _ in range(2):
+        with Footprint(tmp_path).stage("training"):
+            time.sleep(0.3)
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert 0.6 / 60 <= facts["minutes_training"] < 5 / 60
+    assert Footprint(tmp_path).minutes == pytest.approx(facts["minutes_training"], abs=0.01)
+
+
+def test_peak_memory_sees_what_was_held_for_a_moment():
+    with PeakMemory(interval=0.05) as before:
+        time.sleep(0.2)
+    with PeakMemory(interval=0.05) as during:
+        block = torch.ones(100_000_000, dtype=torch.uint8)
+        time.sleep(0.2)
+        del block
+    assert during.peak_gb - before.peak_gb > 0.08
+
+
+def test_a_run_without_weights_or_with_foreign_ones_is_refused(tmp_path):
+    from worldjepa.checkpoint import load_world_model
+
+    with pytest.raises(ValueError, match=r"expected a run with config.yaml"):
+        load_world_model(tmp_path)
+    open_run(tmp_path, config())
+    with pytest.raises(ValueError, match="found none"):
+        load_world_model(tmp_path)
+    save_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(2)}, {})
+    with pytest.raises(ValueError, match="no environment specification"):
+        load_world_model(tmp_path)

@@ -1,0 +1,117 @@
+"""What an environment's store should hold, and making it so: demonstrations where there are some, players otherwise."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from worldjepa.datasets.demonstrations import (
+    find_demonstrations,
+    import_demonstrations,
+    load_pusht_demonstrations,
+)
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.rollout import Factory, Job, collect
+from worldjepa.types import EnvSpec, GoalEnv
+
+PICTURE_TOLERANCE = 0.1
+"""Mean grey levels; states are stored in float32, which is worth a thousandth of that."""
+
+
+def check_pictures(store: EpisodeStore, env: GoalEnv) -> None:
+    """Raises ValueError unless ``env`` draws stored states as they were drawn when they were collected.
+
+    Goal pictures come from the environment, so a model must have learned from the same renderer.
+    """
+    env = env.unwrapped
+    worst = 0.0
+    for index in np.linspace(0, store.num_episodes - 1, min(8, store.num_episodes)).astype(int):
+        arrays = store.episode(index).arrays
+        middle = len(arrays["state"]) // 2
+        now = env.observe_state(arrays["state"][middle].astype(np.float64))["pixels"].astype(int)
+        worst = max(worst, float(np.abs(now - arrays["pixels"][middle]).mean()))
+    if worst > PICTURE_TOLERANCE:
+        raise ValueError(
+            f"the pictures in {store.path} differ from what {store.spec.env_id} draws now, by {worst:.2f} grey levels "
+            f"on average (expected at most {PICTURE_TOLERANCE}): they were collected by another version; choose "
+            "another store or remove that one"
+        )
+
+
+def prepare_store(
+    path: str | os.PathLike,
+    env: Factory,
+    scripted: Factory,
+    replay: str | None,
+    demonstrations: str | None,
+    num_episodes: int,
+    num_frames: int,
+    episodes_per_shard: int,
+    seed: int = 0,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> tuple[EpisodeStore, str]:
+    """Opens the store at ``path`` and collects whatever it lacks; returns at once when nothing is missing.
+
+    With demonstrations: the recorded episodes themselves (policy ``human``), half of ``num_episodes`` as noisy
+    replays of them and half scripted. Without: all scripted.
+
+    Args:
+        path: folder of the store.
+        env: makes the environment, a :class:`~worldjepa.types.GoalEnv`.
+        scripted: makes the scripted player.
+        replay: dotted name of a player ``(states, actions, episode_ends, episodes)`` that replays demonstrations
+            with noise; None where the environment has no demonstrations.
+        demonstrations: ``auto``, None or ``none``, a path or a hub id; see :func:`find_demonstrations`.
+        num_episodes: to collect, beside the recorded ones; rounded up to whole shards of each kind.
+        num_frames: of each collected episode.
+        episodes_per_shard: of a shard.
+        seed: of everything random.
+        num_workers: processes.
+        progress: show a bar.
+
+    Returns:
+        The store, and sentences for the user: which demonstrations were used and what was collected.
+
+    Raises:
+        ValueError: the place cannot be written or has too little room, or holds episodes of another environment,
+            another version of it, other settings or other demonstrations.
+    """
+    if num_episodes < 1 or episodes_per_shard < 1 or num_frames < 2:
+        raise ValueError(
+            "collecting needs num_episodes >= 1, episodes_per_shard >= 1 and num_frames >= 2, "
+            f"got {num_episodes}, {episodes_per_shard} and {num_frames}"
+        )
+    live = env.build()
+    store = EpisodeStore.create(path, EnvSpec.from_env(live))
+    check_pictures(store, live)
+    place, sentence = None, "scripted players only"
+    if replay is not None and demonstrations not in (None, "none"):
+        place, sentence = find_demonstrations(demonstrations)
+    half = num_episodes // 2
+    recorded = None
+    players = {"scripted": (scripted, num_episodes)}
+    if place is not None:
+        recorded = load_pusht_demonstrations(place)
+        params = {**vars(recorded), "episodes": list(range(len(recorded)))}
+        players = {"human_replay": (Factory(replay, params), half), "scripted": (scripted, num_episodes - half)}
+    elif demonstrations == "auto" and store.has_shard("human", 0):
+        # Started where demonstrations were at hand: a repeat without them must not change what the store holds.
+        sentence = "demonstrations that the store already holds"
+        players = {"scripted": (scripted, num_episodes - half)}
+    jobs = [
+        Job(source, index, player, env, episodes_per_shard, num_frames, seed)
+        for source, (player, count) in players.items()
+        for index in range(-(-count // episodes_per_shard))
+    ]
+    frames = sum(job.num_frames * job.num_episodes for job in jobs if not store.has_shard(job.source, job.index))
+    if recorded is not None and not store.has_shard("human", (len(recorded) - 1) // episodes_per_shard):
+        frames += len(recorded.states)
+    store.check_room(frames)
+    added = import_demonstrations(store, recorded, live, episodes_per_shard) if recorded is not None else 0
+    live.close()
+    collected = collect(store, jobs, num_workers, progress)
+    done = [f"imported {added} recorded episodes"] if added else []
+    done += [str(collected)] if collected.num_episodes else []
+    return store, "; ".join([sentence, *(done or ["nothing was missing"])])
