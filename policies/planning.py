@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from worldjepa.checkpoint import load_world_model
@@ -19,18 +21,23 @@ from worldjepa.systems.world_model import WorldModel
 
 
 class PlanningPolicy:
-    """Model-predictive control: look, plan towards the goal's latent, do a block or a few, look again.
+    """Model-predictive control: look, plan towards the goal's latent, act for a few raw steps, look again.
 
     The model and the planner are pure; what was seen, what was done and what is planned is kept here. Follows
     :class:`worldjepa.evaluation.protocol.Policy`.
+
+    A model step is ``frameskip`` raw steps, but looking again need not wait for its end: the history is then what was
+    seen one, two .. model steps *ago*, as in training, wherever the blocks of the last plan began.
 
     Args:
         model: in eval mode.
         planner: searches normalised model actions.
         cost: ``forward(latent (B,N,H,P,D), goal (B,P,D), action (B,N,H,A)) -> (B,N)``.
         horizon: model steps planned ahead.
-        replan_every: model steps done before looking again, 1..horizon.
-        shrink_horizon: plan H, H-1, .. 1 steps and start over, so that a plan aims at one moment; otherwise always H.
+        replan_every: raw steps done before looking again, 1..horizon * frameskip. The frameskip is a good choice;
+            fewer close the loop faster and plan as many times more.
+        shrink_horizon: plan no further than the end of a period of ``horizon`` model steps, then start the next
+            period, so that a plan aims at one moment; otherwise always the whole horizon.
         observes: observations the model's encoder reads.
         bf16: run the model under bfloat16 autocast. None: where the hardware multiplies bfloat16 natively.
     """
@@ -42,14 +49,15 @@ class PlanningPolicy:
         cost: nn.Module,
         *,
         horizon: int = 5,
-        replan_every: int = 1,
+        replan_every: int = 5,
         shrink_horizon: bool = True,
         observes: tuple[str, ...] = ("pixels",),
         bf16: bool | None = None,
     ):
-        if not 1 <= replan_every <= horizon:
+        if not 1 <= replan_every <= horizon * model.frameskip:
             raise ValueError(
-                f"replan_every must be between 1 and the horizon ({horizon}), got {replan_every}; set policy.horizon"
+                f"replan_every must be between 1 and the horizon's {horizon * model.frameskip} raw steps, "
+                f"got {replan_every}; set planning.replan_every"
             )
         if model.training:
             raise ValueError("the world model is in training mode, which changes what it predicts: call model.eval()")
@@ -76,48 +84,45 @@ class PlanningPolicy:
         self._generators = [torch.Generator(self.device).manual_seed(int(seed)) for seed in seeds]
         with self._autocast():
             self._goal = self._encode(goal_observation)
-        self._latents: deque[Tensor] = deque(maxlen=self.model.num_history)  # each (B,P,D)
-        self._done: deque[Tensor] = deque(maxlen=self.model.num_history)  # each (B,A), normalised
-        self._proposals: Tensor | None = None  # (B,M,h,A): what is left of the plan, and alternatives to it
-        self._num_left = 0  # blocks to do before the next look
-        self._num_done = 0
-        self._raw: deque[np.ndarray] = deque()  # each (B,raw_action_dim)
+        reach = (self.model.num_history - 1) * self.model.frameskip
+        self._seen: deque[Tensor | None] = deque(maxlen=reach + 1)  # per raw step (B,P,D); None where nobody will ask
+        self._done: deque[Tensor] = deque(maxlen=max(reach, 1))  # per raw step (B,raw_action_dim), normalised
+        self._left: Tensor | None = None  # (B,M,steps,raw_action_dim): what is left of the plan, and alternatives
+        self._step = self._until_look = 0
 
     @torch.no_grad()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         """Raw actions float32 (B,raw_action_dim) in the environment's units.
 
         Args:
-            observation: (B,...) as the environment gives them; looked at only where a block begins.
+            observation: (B,...) as the environment gives them; looked at only where a plan needs it.
         """
-        if not self._raw:
-            begin, num_plans = time.perf_counter(), self.num_plans
-            block = self._next_block(observation)
-            raw = self.model.denormalize_action(block).float().cpu().numpy()
-            self._raw.extend(np.split(raw, self.model.frameskip, axis=1))
-            if self.num_plans > num_plans:
-                self.plan_seconds += time.perf_counter() - begin
-        return self._raw.popleft()
-
-    def _next_block(self, observation: dict[str, np.ndarray]) -> Tensor:
+        begin, num_plans = time.perf_counter(), self.num_plans
         with self._autocast():
-            self._latents.append(self._encode(observation))
-            if self._num_left == 0:
+            looks = self._step % math.gcd(self.replan_every, self.model.frameskip) == 0
+            self._seen.append(self._encode(observation) if looks else None)
+            if self._until_look == 0:
                 self._plan()
-        block = self._proposals[:, 0, 0]
-        self._proposals = self._proposals[:, :, 1:]
-        self._done.append(block)
-        self._num_left -= 1
-        self._num_done += 1
-        return block
+        action, self._left = self._left[:, 0, 0], self._left[:, :, 1:]
+        self._until_look -= 1
+        self._done.append(action)
+        self._step += 1
+        if self.num_plans > num_plans:
+            self.plan_seconds += time.perf_counter() - begin
+        block = action.repeat(1, self.model.frameskip)
+        return self.model.denormalize_action(block)[:, : self.model.raw_action_dim].float().cpu().numpy()
 
     def _plan(self) -> None:
-        horizon = self.horizon - self._num_done % self.horizon if self.shrink_horizon else self.horizon
-        history = torch.stack(list(self._latents), 1)
-        num_past = history.shape[1] - 1
+        skip, period = self.model.frameskip, self.horizon * self.model.frameskip
+        horizon = self.horizon
+        if self.shrink_horizon:
+            horizon = -(-(period - self._step % period) // skip)
+        seen = list(self._seen)[::-1][::skip][::-1]
+        history = torch.stack(seen, 1)
         past = torch.zeros(len(history), 0, self.model.action_dim, device=self.device)
-        if num_past:
-            past = torch.stack(list(self._done)[-num_past:], 1)
+        if len(seen) > 1:
+            done = torch.stack(list(self._done)[-(len(seen) - 1) * skip :], 1)
+            past = rearrange(done, "b (t f) a -> b t (f a)", f=skip)
 
         def evaluate(action: Tensor, where: slice) -> Tensor:
             latent = self.model.rollout(history[where], past[where], action)
@@ -126,24 +131,27 @@ class PlanningPolicy:
         plan = self.planner.plan(
             evaluate,
             horizon=horizon,
-            block=(self.model.frameskip, self.model.raw_action_dim),
+            block=(skip, self.model.raw_action_dim),
             action_low=self.model.action_low,
             action_high=self.model.action_high,
             generators=self._generators,
             warm_start=self._warm_start(horizon),
         )
-        self._proposals = plan.action[:, None]
+        plans = plan.action[:, None]
         if "elites" in plan.info:
-            self._proposals = torch.cat([self._proposals, plan.info["elites"]], 1)
-        self._num_left = min(self.replan_every, horizon)
+            plans = torch.cat([plans, plan.info["elites"]], 1)
+        self._left = rearrange(plans, "b m h (f a) -> b m (h f) a", f=skip)
+        self._until_look = min(self.replan_every, horizon * skip)
         self.num_plans += len(history)
 
     def _warm_start(self, horizon: int) -> Tensor | None:
-        """What is left of the last plans, cut or filled up with average actions to ``horizon`` steps."""
-        if self._proposals is None or self._proposals.shape[2] == 0:
+        """What is left of the last plans, cut or filled up with average actions to ``horizon`` model steps."""
+        if self._left is None or self._left.shape[2] == 0:
             return None
-        left = self._proposals[:, :, :horizon]
-        return nn.functional.pad(left, (0, 0, 0, horizon - left.shape[2]))
+        steps = horizon * self.model.frameskip
+        left = self._left[:, :, :steps]
+        left = nn.functional.pad(left, (0, 0, 0, steps - left.shape[2]))
+        return rearrange(left, "b m (h f) a -> b m h (f a)", f=self.model.frameskip)
 
     def _encode(self, observation: dict[str, np.ndarray]) -> Tensor:
         """Observations (B,...) -> latents float32 (B,P,D), in the planner's chunks, so as not to depend on B."""
@@ -176,7 +184,7 @@ def load_planning_policy(
     planner: Planner,
     cost: nn.Module,
     horizon: int = 5,
-    replan_every: int = 1,
+    replan_every: int = 5,
     shrink_horizon: bool = True,
     observes: tuple[str, ...] = ("pixels",),
     bf16: bool | None = None,

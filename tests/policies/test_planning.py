@@ -51,9 +51,10 @@ def play(policy, num_blocks, num_envs=2):
     [
         ({"horizon": 3}, [3, 2, 1, 3, 2, 1, 3]),
         ({"horizon": 3, "shrink_horizon": False}, [3, 3, 3, 3, 3, 3, 3]),
-        ({"horizon": 5, "replan_every": 2}, [5, 3, 1, 5]),
-        ({"horizon": 4, "replan_every": 4}, [4, 4]),
-        ({"horizon": 3, "replan_every": 2, "shrink_horizon": False}, [3, 3, 3, 3]),
+        ({"horizon": 5, "replan_every": 10}, [5, 3, 1, 5]),
+        ({"horizon": 4, "replan_every": 20}, [4, 4]),
+        ({"horizon": 3, "replan_every": 10, "shrink_horizon": False}, [3, 3, 3, 3]),
+        ({"horizon": 2, "replan_every": 2}, [2, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2, 2, 2]),
     ],
 )
 def test_horizons_over_seven_blocks(settings, horizons):
@@ -80,7 +81,7 @@ def test_blocks_become_raw_actions_in_order_of_time():
 
 
 def test_plan_is_done_block_by_block_between_looks():
-    actions = play(make_policy(replan_every=2, horizon=4), 4, num_envs=1)[:, 0, 1]
+    actions = play(make_policy(replan_every=10, horizon=4), 4, num_envs=1)[:, 0, 1]
     np.testing.assert_allclose(actions[::5] / 0.5, [0.10, 0.11, 0.20, 0.21], rtol=1e-6)
 
 
@@ -120,6 +121,28 @@ def test_history_holds_what_was_seen_and_done():
         assert looks == pytest.approx(want_looks) and blocks == pytest.approx(want_blocks)
 
 
+def test_looking_again_within_a_block_keeps_the_history_s_spacing():
+    """Every two raw steps a plan; what the model is shown lies one model step (five raw steps) apart all the same."""
+    seen = []
+
+    class Watched(PointModel):
+        def rollout(self, latent, past_action, action):
+            seen.append((latent[0, :, 0, 0].tolist(), past_action[0].tolist()))
+            return super().rollout(latent, past_action, action)
+
+    model = Watched(num_history=2)
+    policy = make_policy(model=model, horizon=5, replan_every=2)
+    policy.reset(observation((50, 50)), [0])
+    done = [policy.act(observation((step, 0)))[0] for step in range(13)]
+    for plan, (looks, blocks) in enumerate(seen):
+        now = 2 * plan
+        before = [now - 5] if now >= 5 else []
+        assert looks == pytest.approx([step / UNIT for step in [*before, now]])
+        if before:
+            raw = torch.from_numpy(np.concatenate(done[now - 5 : now]))
+            assert blocks[0] == pytest.approx((raw / model.scale).tolist(), rel=1e-5)
+
+
 def test_reset_forgets():
     policy = make_policy(CEM(num_samples=20, num_elites=4, num_iterations=2))
     first = play(policy, 3)
@@ -157,8 +180,8 @@ def test_same_actions_alone_or_among_others():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match=r"replan_every must be between 1 and the horizon \(2\), got 3"):
-        make_policy(horizon=2, replan_every=3)
+    with pytest.raises(ValueError, match=r"replan_every must be between 1 and the horizon's 10 raw steps, got 11"):
+        make_policy(horizon=2, replan_every=11)
     with pytest.raises(ValueError, match="training mode"):
         PlanningPolicy(PointModel().train(), Recorder(), GoalDistance())
 
