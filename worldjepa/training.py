@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worldjepa.checkpoint import (
@@ -152,6 +152,9 @@ def train(
         mixed_precision=settings.precision,
         log_with=list(settings.trackers) or None,
         project_dir=str(run_dir),
+        # BatchNorm's running statistics are the first process's: sending them round at every step costs more than
+        # half the batch is worth to an average over hundreds of steps.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
     system.to(accelerator.device)
     optimizer = torch.optim.AdamW(

@@ -50,7 +50,7 @@ class GlimpseEncoder(nn.Module):
     def __init__(
         self,
         image_size: int = 64,
-        num_glimpses: int = 4,
+        num_glimpses: int = 6,
         what_dim: int = 6,
         window: float = 0.42,
         window_size: int = 14,
