@@ -26,7 +26,7 @@ def command(folder: Path) -> list[str]:
         "env.store": folder / "store",
         "run_dir": folder / "run",
         "data": "none",
-        "train.steps": 120,
+        "train.steps": 300,
         "train.batch_size": 8,
         "train.processes": 1,
         "train.checkpoint_seconds": 0.5,
@@ -65,10 +65,11 @@ def test_kill_minus_nine_twenty_times(tmp_path):
     duration = time.monotonic() - began
 
     chance, seen = random.Random(0), set()
-    for _ in range(NUM_KILLS):
+    for attempt in range(NUM_KILLS):
         process = start(killed)
         try:
-            process.wait(chance.uniform(0.2, 0.9) * duration)
+            # Ever later on average, so that every phase is hit; at a random moment each time.
+            process.wait((0.1 + 0.6 * attempt / NUM_KILLS + chance.uniform(0, 0.2)) * duration)
             assert process.returncode == 0, process.stderr.read().decode()
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from worldjepa import rollout
+from worldjepa import collection
 from worldjepa.collection import prepare_store
 from worldjepa.datasets import Demonstrations, EpisodeStore, Windows
 from worldjepa.rollout import Factory, Job, collect, record_episode
@@ -136,8 +136,8 @@ def demonstrations(monkeypatch, tmp_path):
     states = np.concatenate([rng.uniform(150, 350, (6, 4)), rng.uniform(0, 6, (6, 1))], 1)
     states = np.repeat(states, 37, 0) + np.tile(np.arange(37.0), 6)[:, None] * 0.1
     recorded = Demonstrations(states, states[:, :2] + 10, np.arange(37, 223, 37))
-    monkeypatch.setattr(rollout, "find_demonstrations", lambda place: (tmp_path, "generated demonstrations"))
-    monkeypatch.setattr(rollout, "load_pusht_demonstrations", lambda place: recorded)
+    monkeypatch.setattr(collection, "find_demonstrations", lambda place: (tmp_path, "generated demonstrations"))
+    monkeypatch.setattr(collection, "load_pusht_demonstrations", lambda place: recorded)
     return recorded
 
 
@@ -169,7 +169,7 @@ def test_a_plan_with_demonstrations(tmp_path, demonstrations, monkeypatch):
 
     again, sentence = prepare(tmp_path / "store")
     assert sentence == "generated demonstrations; nothing was missing"
-    monkeypatch.setattr(rollout, "find_demonstrations", lambda place: (None, "none found"))
+    monkeypatch.setattr(collection, "find_demonstrations", lambda place: (None, "none found"))
     without, sentence = prepare(tmp_path / "store")
     assert sentence == "demonstrations that the store already holds; nothing was missing"
     assert store.hash == again.hash == without.hash
