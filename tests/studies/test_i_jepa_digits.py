@@ -17,7 +17,7 @@ def outcome(gain: float) -> dict[str, float]:
 
 @pytest.mark.parametrize(("gains", "met"), [([0.03, 0.04, 0.05], True), ([-0.02, 0.04, 0.05], False)])
 def test_the_gain_is_met_only_where_its_one_sided_bound_is_above_zero(monkeypatch, gains, met):
-    monkeypatch.setattr(i_jepa_digits, "pretrain_seed", lambda seed, run_root: outcome(gains[seed]))
+    monkeypatch.setattr(i_jepa_digits, "pretrain_seeds", lambda seeds, run_root: [outcome(gains[i]) for i in seeds])
     figures = i_jepa_digits.run(seeds=(0, 1, 2))
     assert all(set(FIGURE_KEYS) <= set(figure) for figure in figures.values())
     assert figures["probe_gain"]["value"] == pytest.approx(sum(gains) / 3, abs=1e-4)

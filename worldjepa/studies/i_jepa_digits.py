@@ -6,10 +6,18 @@ weights they start from, so their difference is paired.
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import torch
+
+from worldjepa.checkpoint import write_text
 from worldjepa.evaluation.intervals import mean_interval
+from worldjepa.runs import num_cores
 from worldjepa.studies.record import mean_figure
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -21,7 +29,7 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4), run_root: str | Path = "runs") -
     Returns:
         figures by name, in the form of :mod:`worldjepa.studies.record`. Accuracies and gains are shares in [0, 1].
     """
-    results = [pretrain_seed(seed, run_root) for seed in seeds]
+    results = pretrain_seeds(seeds, run_root)
     columns = {name: [result[name] for result in results] for name in results[0]}
     gains = [
         trained - random
@@ -42,19 +50,29 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4), run_root: str | Path = "runs") -
     }
 
 
-def pretrain_seed(seed: int, run_root: str | Path) -> dict[str, float]:
-    """One run of ``scripts/pretrain.py model=i_jepa data=digits seed=<seed>``."""
+def pretrain_seeds(seeds: Sequence[int], run_root: str | Path) -> list[dict[str, float]]:
+    """Every seed's result; one thread each and a seed per core, since so small a network gains nothing from threads."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_cores(), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(partial(pretrain_seed, run_root=str(run_root)), seeds))
+
+
+def pretrain_seed(seed: int, run_root: str) -> dict[str, float]:
+    """One run of ``scripts/pretrain.py model=i_jepa data=digits seed=<seed>``, or its result if it was done before."""
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
     from worldjepa.pretraining import PretrainSettings, pretrain_run
 
-    ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose(
-            "pretrain", ["model=i_jepa", "data=digits", f"seed={seed}", f"run_dir={run_root}/i_jepa-digits-{seed}"]
-        )
-    return pretrain_run(config, show_progress=False)
+    run_dir = Path(run_root) / "study-i_jepa_digits" / f"seed-{seed}"
+    summary = run_dir / "summary.json"
+    if not summary.is_file():
+        ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
+        overrides = ["model=i_jepa", "data=digits", f"seed={seed}", f"run_dir={run_dir}"]
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = compose("pretrain", overrides)
+        write_text(summary, json.dumps(pretrain_run(config, show_progress=False)))
+    return json.loads(summary.read_text())
 
 
 def _aimed(figure: dict, target: str, met: bool) -> dict:
