@@ -21,8 +21,8 @@ from worldjepa.evaluation.pairs import sample_pairs
 from worldjepa.evaluation.protocol import Result, judge
 from worldjepa.evaluation.video import grid_frames, write_film
 from worldjepa.rollout import Factory
-from worldjepa.runs import PLANNING_FILE, env_factory, num_cores
-from worldjepa.training import pick_device
+from worldjepa.runs import PLANNING_FILE, env_factory
+from worldjepa.training import num_cores, pick_device
 
 # Clips that the report's retrieval and probes choose from, and that it shows; their random streams.
 NUM_POOL_CLIPS, NUM_SHOWN_CLIPS, FIGURE_SEEDS = 900, 300, (20_001, 20_002)

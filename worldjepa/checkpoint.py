@@ -20,7 +20,7 @@ STATE_FILE = "checkpoint.safetensors"
 def write_text(path: Path, text: str) -> None:
     """Writes ``text`` so that a kill leaves either the old file or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w") as file:
+    with open(beside, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

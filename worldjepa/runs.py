@@ -12,7 +12,6 @@ runs/<name>/config.yaml            what was asked for, resolved
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -30,7 +29,7 @@ from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
-from worldjepa.training import train
+from worldjepa.training import num_cores, train
 
 # What a run may change between one sitting and the next: everything else makes it another run.
 JUDGING = ("evaluation", "planner", "planning", "cost")
@@ -94,11 +93,6 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
 def env_factory(config: DictConfig) -> Factory:
     """The recipe of a run's environment."""
     return Factory("gymnasium.make", {"id": config.env.id, **OmegaConf.to_container(config.env.kwargs, resolve=True)})
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelSystem, Windows, TrainSettings]:

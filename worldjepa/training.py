@@ -55,6 +55,11 @@ def pick_device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def pick_processes(settings: TrainSettings) -> int:
     """How many data-parallel processes this machine runs."""
     if settings.processes:
@@ -62,7 +67,7 @@ def pick_processes(settings: TrainSettings) -> int:
     if pick_device(settings.device) == "cuda":
         return torch.cuda.device_count()
     # Two single-thread processes beat one with two threads by about a third on small pictures.
-    return min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(2, num_cores())
 
 
 def launch(function: Callable[..., None], arguments: tuple, num_processes: int) -> None:

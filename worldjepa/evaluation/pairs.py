@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from worldjepa.checkpoint import write_text
 from worldjepa.datasets.store import EpisodeStore, is_held_out
 from worldjepa.types import GoalEnv
 
@@ -85,9 +85,7 @@ class Pairs:
                 raise ValueError(f"{path} holds other pairs ({frozen}, these are {self.hash}); choose another file")
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps({"hash": self.hash, "pairs": self.to_dict()}))
-        os.replace(partial, path)
+        write_text(path, json.dumps({"hash": self.hash, "pairs": self.to_dict()}))
 
     @classmethod
     def load(cls, path: str | Path) -> Pairs:

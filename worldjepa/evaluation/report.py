@@ -14,13 +14,13 @@ Files read, each optional; the page says which are missing:
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
+from worldjepa.checkpoint import write_text
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
@@ -57,12 +57,7 @@ def write_report(run_dir: str | Path) -> Path:
         f"<style>{STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
     )
     path = run_dir / "report.html"
-    partial = run_dir / f".report.{os.getpid()}.html"
-    try:
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, page)
     return path
 
 

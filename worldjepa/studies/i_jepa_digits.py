@@ -17,8 +17,8 @@ import torch
 
 from worldjepa.checkpoint import write_text
 from worldjepa.evaluation.intervals import mean_interval
-from worldjepa.runs import num_cores
 from worldjepa.studies.record import mean_figure
+from worldjepa.training import num_cores
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

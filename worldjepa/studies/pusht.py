@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from worldjepa.checkpoint import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
 
@@ -37,7 +38,7 @@ def run_seed(name: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, A
             "probes": probes,
             "images_per_s": sorted(speeds)[len(speeds) // 2],
         }
-        summary.write_text(json.dumps(outcome, indent=1))
+        write_text(summary, json.dumps(outcome, indent=1))
         shutil.rmtree(run_dir / "store")  # gigabytes that the same seed would make again
     return json.loads(summary.read_text())
 

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from worldjepa.runs import machine, num_cores
+from worldjepa.checkpoint import write_text
+from worldjepa.runs import machine
 from worldjepa.studies.pusht import SPLITS, outcomes
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
+from worldjepa.training import num_cores
 
 SEEDS = (0, 1, 2)
 MINUTES, NUM_PAIRS = 4, 100
@@ -87,5 +89,5 @@ def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
             "rankme": probes["eval/rankme"],
             "images_per_s": speeds[len(speeds) // 2],
         }
-        summary.write_text(json.dumps(outcome, indent=1))
+        write_text(summary, json.dumps(outcome, indent=1))
     return json.loads(summary.read_text())
