@@ -21,10 +21,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from policies.planning import PlanningPolicy
-from worldjepa.config import TrainSettings
+from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.runs import build_training, env_factory, machine, open_run, open_store, train_run
 from worldjepa.studies.record import write_result
-from worldjepa.training import launch
+from worldjepa.training import launch, read_metrics
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -42,11 +42,12 @@ def figure(values, at_least=None, at_most=None) -> dict:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
+    ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings, "refinement": RefinementSettings})
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
         overrides = [f"env.store={folder}/store", "env.collect.num_episodes=400", f"run_dir={folder}/run", "data=none"]
         config = compose("train_world_model", [*overrides, "+collection_workers=1", "train.steps=300"])
         config.train.num_evaluations, config.train.log_every, config.train.trackers = 0, 25, []
+        config.refinement.steps = 0
         figures = measure(config)
     write_result("speed", "python scripts/benchmark.py", machine(), [0], figures)
     print(json.dumps(figures, indent=1))
@@ -76,8 +77,7 @@ def measure(config) -> dict[str, dict]:
     run_dir = Path(config.run_dir)
     open_run(run_dir, config)
     launch(train_run, (str(run_dir),), 2)
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    train = [row["images_per_s"] for row in rows][2:]
+    train = [row["images_per_s"] for row in read_metrics(run_dir)][2:]
 
     cost, planner = instantiate(config.cost), instantiate(config.planner)
     policy = PlanningPolicy(system.model.eval(), planner, cost, **OmegaConf.to_container(config.planning))

@@ -19,6 +19,7 @@ def main(config: DictConfig) -> None:
             env=Factory("gymnasium.make", {"id": env.id, **OmegaConf.to_container(env.kwargs, resolve=True)}),
             scripted=Factory(plan.scripted),
             replay=plan.replay,
+            replay_fraction=plan.replay_fraction,
             demonstrations=config.data.demonstrations,
             num_episodes=config.num_episodes,
             num_frames=plan.num_frames,
@@ -33,7 +34,7 @@ def main(config: DictConfig) -> None:
         sys.exit("stopped; the same command collects the rest")
     print(sentence)
     counts = ", ".join(f"{store.policies.count(name)} {name}" for name in sorted(set(store.policies)))
-    size = store.num_frames * store.bytes_per_frame / 1e9
+    size = store.num_bytes / 1e9
     print(f"{store.path}: {counts}; {store.num_frames:,} frames, {size:.2f} GB, hash {store.hash}")
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
         ("env=pushd", "did you mean pusht"),
         ("encoder=glimps", "did you mean glimpse"),
         ("train.stepz=3", "did you mean train.steps"),
+        ("refinement.stepz=3", "did you mean refinement.steps"),
         ("objective.weights.sigrek=1", "did you mean objective.weights.sigreg"),
     ],
 )
@@ -42,9 +43,10 @@ def test_every_option_of_every_group_composes():
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
-    from worldjepa.config import TrainSettings
+    from worldjepa.config import RefinementSettings, TrainSettings
 
-    ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings})
+    schema = {"train": TrainSettings, "refinement": RefinementSettings}
+    ConfigStore.instance().store("base_train_world_model", schema)
     groups = ("env", "encoder", "predictor", "target", "objective", "planner", "cost")
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for group in groups:

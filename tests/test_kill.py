@@ -32,6 +32,8 @@ def command(folder: Path) -> list[str]:
         "train.checkpoint_seconds": 0.5,
         "train.trackers": "[]",
         "train.num_evaluations": 0,
+        "refinement.steps": 300,
+        "refinement.batch_size": 16,
         "evaluation.pairs": 2,
         "planner.num_samples": 40,
         "planner.num_iterations": 2,
@@ -50,9 +52,10 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
-def step(folder: Path) -> int:
-    path = folder / "run" / STATE_FILE
-    return load_tensors(path)[1]["step"] if path.is_file() else -1
+def steps(folder: Path) -> list[int]:
+    """Of both phases of training; -1 before the first checkpoint."""
+    paths = [folder / "run" / STATE_FILE, folder / "run/refinement" / STATE_FILE]
+    return [load_tensors(path)[1]["step"] if path.is_file() else -1 for path in paths]
 
 
 @pytest.mark.slow
@@ -74,12 +77,13 @@ def test_kill_minus_nine_twenty_times(tmp_path):
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        seen.add(step(killed))
+        seen.add(tuple(steps(killed)))
     process = start(killed)
     errors = process.stderr.read().decode()
     assert process.wait() == 0, errors
 
     assert len(seen) > 2, f"kills should land in collection and in training, got checkpoints at {seen}"
+    assert steps(killed) == [300, 300]
     assert (whole / "run/model.safetensors").read_bytes() == (killed / "run/model.safetensors").read_bytes()
     assert EpisodeStore.open(whole / "store").hash == EpisodeStore.open(killed / "store").hash
     assert (killed / "run/report.html").is_file()

@@ -48,14 +48,15 @@ def prepare_store(
     num_episodes: int,
     num_frames: int,
     episodes_per_shard: int,
+    replay_fraction: float = 0.5,
     seed: int = 0,
     num_workers: int = 1,
     progress: bool = False,
 ) -> tuple[EpisodeStore, str]:
     """Opens the store at ``path`` and collects whatever it lacks; returns at once when nothing is missing.
 
-    With demonstrations: the recorded episodes themselves (policy ``human``), half of ``num_episodes`` as noisy
-    replays of them and half scripted. Without: all scripted.
+    With demonstrations: the recorded episodes themselves (policy ``human``), a part of
+    ``num_episodes`` as noisy replays of them, the others scripted. Without: all scripted.
 
     Args:
         path: folder of the store.
@@ -67,6 +68,7 @@ def prepare_store(
         num_episodes: to collect, beside the recorded ones; rounded up to whole shards of each kind.
         num_frames: of each collected episode.
         episodes_per_shard: of a shard.
+        replay_fraction: share of noisy replays in ``num_episodes`` where there are demonstrations, 0..1.
         seed: of everything random.
         num_workers: processes.
         progress: show a bar.
@@ -78,6 +80,8 @@ def prepare_store(
         ValueError: the place cannot be written or has too little room, or holds episodes of another environment,
             another version of it, other settings or other demonstrations.
     """
+    if not 0 <= replay_fraction <= 1:
+        raise ValueError(f"replay_fraction must be between 0 and 1, got {replay_fraction}")
     if num_episodes < 1 or episodes_per_shard < 1 or num_frames < 2:
         raise ValueError(
             "collecting needs num_episodes >= 1, episodes_per_shard >= 1 and num_frames >= 2, "
@@ -89,17 +93,20 @@ def prepare_store(
     place, sentence = None, "scripted players only"
     if replay is not None and demonstrations not in (None, "none"):
         place, sentence = find_demonstrations(demonstrations)
-    half = num_episodes // 2
+    num_replays = round(replay_fraction * num_episodes)
     recorded = None
     players = {"scripted": (scripted, num_episodes)}
     if place is not None:
         recorded = load_pusht_demonstrations(place)
         params = {**vars(recorded), "episodes": list(range(len(recorded)))}
-        players = {"human_replay": (Factory(replay, params), half), "scripted": (scripted, num_episodes - half)}
+        players = {
+            "human_replay": (Factory(replay, params), num_replays),
+            "scripted": (scripted, num_episodes - num_replays),
+        }
     elif demonstrations == "auto" and store.has_shard("human", 0):
         # Started where demonstrations were at hand: a repeat without them must not change what the store holds.
         sentence = "demonstrations that the store already holds"
-        players = {"scripted": (scripted, num_episodes - half)}
+        players = {"scripted": (scripted, num_episodes - num_replays)}
     jobs = [
         Job(source, index, player, env, episodes_per_shard, num_frames, seed)
         for source, (player, count) in players.items()

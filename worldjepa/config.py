@@ -71,6 +71,27 @@ class TrainSettings:
             raise ValueError(f"train.device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
 
 
+@dataclass
+class RefinementSettings:
+    """The second phase of training, see ``worldjepa.refinement``; everything else is as in the first.
+
+    Attributes:
+        steps: optimiser steps on stored latents; 0 leaves the phase out.
+        batch_size, learning_rate: as in :class:`TrainSettings`.
+    """
+
+    steps: int = 3000
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+
+    def __post_init__(self):
+        if self.steps < 0 or self.batch_size < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                "refinement needs steps >= 0, batch_size >= 1 and learning_rate > 0, got "
+                f"{self.steps}, {self.batch_size} and {self.learning_rate}"
+            )
+
+
 def checked_main(config_name: str, config_dir: Path) -> None:
     """Composes ``sys.argv``'s overrides once before hydra does; exits with the nearest names if one is unknown."""
     from hydra import compose, initialize_config_dir

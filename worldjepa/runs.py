@@ -4,6 +4,7 @@ runs/<name>/config.yaml            what was asked for, resolved
             model.safetensors      the trained model (appears when training has come to its end)
             checkpoint.safetensors where to go on after an interruption
             metrics.jsonl          training curves
+            refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
             planning.json          the judgement
             figures.npz, videos/   what the report shows
             report.html
@@ -18,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from worldjepa.checkpoint import CONFIG_FILE, write_text
 from worldjepa.collection import prepare_store
-from worldjepa.config import TrainSettings
+from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
+from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
-from worldjepa.training import num_cores, train
+from worldjepa.training import num_cores, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
 JUDGING = ("evaluation", "planner", "planning", "cost")
@@ -79,7 +82,8 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
         path=config.env.store,
         env=env_factory(config),
         scripted=Factory(plan.scripted),
-        replay=plan.get("replay"),
+        replay=plan.replay,
+        replay_fraction=plan.replay_fraction,
         demonstrations=config.data.demonstrations,
         num_episodes=plan.num_episodes,
         num_frames=plan.num_frames,
@@ -126,7 +130,10 @@ def probe_clips(store: EpisodeStore, windows: Windows):
 
 
 def train_run(run_dir: str) -> None:
-    """Trains the run in ``run_dir`` to its end, going on where it stopped; one call per data-parallel process."""
+    """Trains the run in ``run_dir`` to its end, going on where it stopped; one call per data-parallel process.
+
+    Jointly first, then the predictor alone; a phase that is done is read back from its checkpoint.
+    """
     config = OmegaConf.load(Path(run_dir) / CONFIG_FILE)
     store = EpisodeStore.open(config.env.store)
     system, windows, settings = build_training(config, store)
@@ -137,6 +144,14 @@ def train_run(run_dir: str) -> None:
         return measure_representation(model, train_clips, held_out_clips, env.probe_targets)
 
     train(system, windows, settings, Path(run_dir), evaluate)
+    refinement = RefinementSettings(**config.refinement)
+    if refinement.steps:
+        refine(system, windows, settings, refinement, Path(run_dir), evaluate)
+    state = PartialState()
+    if state.is_main_process:
+        write_model(system.model, store.spec, Path(run_dir))
+    state.wait_for_everyone()
+    state.destroy_process_group()
 
 
 def machine() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worldjepa.checkpoint import (
@@ -135,8 +136,9 @@ def train(
     settings: TrainSettings,
     run_dir: Path,
     evaluate: Callable[[WorldModel], dict[str, float]] | None = None,
+    unit: str = "images",
 ) -> None:
-    """Trains ``system`` on clips of ``windows`` and leaves ``model.safetensors`` and ``metrics.jsonl`` in ``run_dir``.
+    """Trains ``system`` in place on clips of ``windows``; keeps checkpoints and ``metrics.jsonl`` in ``run_dir``.
 
     A run that was killed goes on from its last checkpoint: on CPU the result is the uninterrupted run's, bit for bit
     (for a budget in steps). Every step's batch and random numbers depend on the seed and the step alone.
@@ -144,6 +146,7 @@ def train(
     Args:
         system: freshly built; its weights are replaced by the checkpoint's if there is one.
         evaluate: called with the model in eval mode now and then, in the first process; its numbers are logged.
+        unit: what a clip is made of, for the logged speed ``<unit>_per_s``.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after saving.
@@ -201,7 +204,7 @@ def train(
     )
     images_per_step = settings.batch_size * settings.clip_frames
     bar = Progress(
-        TextColumn("training"),
+        TextColumn(f"training on {unit}"),
         BarColumn(),
         MofNCompleteColumn() if settings.steps is not None else TextColumn("step {task.completed}"),
         TextColumn("{task.fields[speed]}"),
@@ -243,11 +246,12 @@ def train(
             if step % settings.log_every == 0 or step == last:
                 values = {f"loss/{name}": loss.item() for name, loss in losses.items()}
                 now = time.monotonic()
-                values["images_per_s"] = round((step - lap_step) * images_per_step / (now - lap), 1)
+                speed = (step - lap_step) * images_per_step / (now - lap)
+                values[f"{unit}_per_s"] = round(speed, 1)
                 lap, lap_step = now, step
                 log(step, values)
                 terms = " ".join(f"{name[5:]} {value:.3f}" for name, value in values.items() if name[:5] == "loss/")
-                bar.update(task, completed=step, speed=f"{values['images_per_s']:.0f} img/s", terms=terms)
+                bar.update(task, completed=step, speed=f"{speed:.0f} {unit}/s", terms=terms)
             if evaluate is not None and int(progress_at(step) * settings.num_evaluations) > evaluated:
                 evaluated = int(progress_at(step) * settings.num_evaluations)
                 paused = time.monotonic()
@@ -260,11 +264,12 @@ def train(
                 save()
                 saved_at = time.monotonic()
     done = progress_at(step) >= 1
+    for buffer in system.buffers():
+        broadcast(buffer, 0)  # in place
     save()
-    if accelerator.is_main_process and done:
-        write_model(system.model, windows.store.spec, run_dir)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # not end_training: it would take the process group away from what follows
+        tracker.finish()
     if not done:
         raise Interrupted(f"stopped at step {step} and saved in {run_dir}; repeat the command to go on")
 
@@ -272,6 +277,13 @@ def train(
 def write_model(model: WorldModel, spec, run_dir: Path) -> None:
     """Writes ``model.safetensors``, the weights with the environment's specification."""
     save_tensors(run_dir / MODEL_FILE, model.state_dict(), {"spec": spec.to_dict()})
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, float]]:
+    """The whole lines of a folder's ``metrics.jsonl``; none if there is no such file."""
+    path = run_dir / METRICS_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if _step_of(line) < math.inf]
 
 
 def is_trained(run_dir: Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from worldjepa.datasets import EpisodeStore, is_held_out
+from worldjepa.datasets.pictures import write_pictures
 from worldjepa.types import FieldSpec
 
 LENGTHS = (13, 7, 11)
@@ -36,7 +37,7 @@ def test_round_trip_is_bit_exact(store, episodes):
         for name, array in episode.arrays.items():
             assert back.arrays[name].dtype == array.dtype
             np.testing.assert_array_equal(back.arrays[name], array)
-            assert not back.arrays[name].flags.writeable
+            assert name == "pixels" or not back.arrays[name].flags.writeable
 
 
 def test_grows_while_open_and_keeps_indices(store, spec, make_episode):
@@ -112,12 +113,42 @@ def test_create_removes_only_what_dead_writers_left(store, spec):
     assert [folder.name for folder in shards.glob(".tmp-*")] == [f".tmp-{os.getpid()}-scripted-00002"]
 
 
-@pytest.mark.parametrize("column", ["pixels", "action"])
-def test_truncated_column_is_refused(store, column):
-    file = store.path / "shards/scripted-00000" / f"{column}.npy"
-    os.truncate(file, file.stat().st_size - 40)
-    with pytest.raises(ValueError, match=rf"{column}\.npy: truncated.*expected (uint8|float32) \(31, "):
+@pytest.mark.parametrize("column", ["pixels.lz4", "action.npy"])
+@pytest.mark.parametrize("missing", [40, 0])
+def test_truncated_column_is_refused(store, column, missing):
+    file = store.path / "shards/scripted-00000" / column
+    os.truncate(file, file.stat().st_size - missing if missing else 3)
+    with pytest.raises(ValueError, match=rf"{column}: truncated.*expected (uint8|float32) \(31, "):
         EpisodeStore.open(store.path)
+
+
+def test_pictures_are_indexed_like_an_array_and_take_less_room(tmp_path, spec, make_episode):
+    episode = make_episode(0, 13)
+    episode.arrays["pixels"][:] = 200
+    episode.arrays["pixels"][:, 2:4, 5:8] = np.arange(13)[:, None, None, None]
+    store = EpisodeStore.create(tmp_path / "plain", spec)
+    store.write_shard("scripted", 0, [make_episode(1, 7), episode])
+    store.refresh()
+    pictures, truth = store.episode(1).arrays["pixels"], episode.arrays["pixels"]
+    assert pictures.shape == truth.shape and len(pictures) == 13
+    for index in (3, -1, slice(None), slice(2, 11, 4), slice(5, 5), slice(-3, None)):
+        np.testing.assert_array_equal(pictures[index], truth[index])
+    with pytest.raises(IndexError):
+        pictures[13]
+    random, plain = store.path / "shards/scripted-00000/pixels.lz4", tmp_path / "plain.lz4"
+    write_pictures(plain, [truth])
+    assert plain.stat().st_size - 8 * 14 < truth.nbytes / 2 < random.stat().st_size
+
+
+def test_a_damaged_picture_is_named(store):
+    file = store.path / "shards/scripted-00000/pixels.lz4"
+    content = bytearray(file.read_bytes())
+    content[8 * 32 : 8 * 32 + 4] = b"\xff\xff\xff\x7f"  # the first picture's size, as LZ4 writes it down
+    file.write_bytes(content)
+    pictures = EpisodeStore.open(store.path).episode(0).arrays["pixels"]
+    pictures[1]
+    with pytest.raises(ValueError, match=r"pixels\.lz4: picture 0 is damaged"):
+        pictures[0]
 
 
 def test_wrong_dtype_is_refused(store):
@@ -197,8 +228,8 @@ def test_bad_episodes_are_not_written(store, make_episode, column, change, messa
 def test_room_is_checked(store, monkeypatch):
     store.check_room(10)
     usage = namedtuple("usage", "total used free")
-    frame = 7 * 11 * 3 + 4 * (2 + 2 + 5)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 100 * frame))
+    frame = store.num_bytes / store.num_frames
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, int(100 * frame)))
     store.check_room(90)
     with pytest.raises(ValueError, match="for 101 frames, but the disk has only"):
         store.check_room(101)

@@ -1,7 +1,8 @@
-"""Episodes on disk: append-only shards of plain ``.npy`` columns, read through memory maps.
+"""Episodes on disk: append-only shards of one file per column, read through memory maps.
 
     <store>/spec.json                         the environment's specification
-    <store>/shards/scripted-00012/pixels.npy  one file per column, all episodes of the shard end to end
+    <store>/shards/scripted-00012/action.npy  all episodes of the shard end to end
+    <store>/shards/scripted-00012/pixels.lz4  pictures are compressed one by one, see ``worldjepa.datasets.pictures``
     <store>/shards/scripted-00012/episodes.json
 
 A shard is written beside its place and renamed when whole, so whatever a reader sees is complete, while the store
@@ -15,17 +16,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from worldjepa.types import EnvSpec, Episode
+from worldjepa.datasets.pictures import PictureColumn, write_pictures
+from worldjepa.types import EnvSpec, Episode, FieldSpec
 
-FORMAT = 1
+FORMAT = 2
 HELD_OUT_FRACTION = 0.15
+ASSUMED_COMPRESSION = 4
+"""Of pictures, before any are there to be measured; a simulator's shrink more."""
 
 
 def is_held_out(group: str, fraction: float = HELD_OUT_FRACTION) -> bool:
@@ -39,7 +43,7 @@ class Shard:
 
     name: str
     meta: dict[str, Any]
-    columns: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray | PictureColumn]
 
 
 class EpisodeStore:
@@ -131,8 +135,19 @@ class EpisodeStore:
         return int(self.lengths.sum())
 
     @property
-    def bytes_per_frame(self) -> int:
-        return sum(np.dtype(f.dtype).itemsize * int(np.prod(f.shape)) for f in self.spec.fields.values())
+    def num_bytes(self) -> int:
+        """On disk, of the episodes that this object knows."""
+        return sum(file.stat().st_size for name in self._shards for file in (self.path / "shards" / name).iterdir())
+
+    @property
+    def bytes_per_frame(self) -> float:
+        """On disk; before there are episodes, an estimate."""
+        if self.num_frames:
+            return self.num_bytes / self.num_frames
+        sizes = {name: np.dtype(f.dtype).itemsize * int(np.prod(f.shape)) for name, f in self.spec.fields.items()}
+        return sum(
+            size / ASSUMED_COMPRESSION if _is_picture(self.spec.fields[name]) else size for name, size in sizes.items()
+        )
 
     @property
     def hash(self) -> str:
@@ -159,16 +174,28 @@ class EpisodeStore:
         return self.num_episodes - before
 
     def episode(self, index: int) -> Episode:
-        """Episode ``index`` as read-only memory-mapped views."""
+        """Episode ``index`` as read-only memory-mapped views; pictures are decoded where they are indexed."""
         shard, first = self._places[index]
         last = first + int(self.lengths[index])
-        arrays = {name: column[first:last] for name, column in shard.columns.items()}
+        arrays = {
+            name: column.rows(first, last) if isinstance(column, PictureColumn) else column[first:last]
+            for name, column in shard.columns.items()
+        }
         return Episode(arrays, self.groups[index], self.policies[index])
 
-    def place(self, index: int) -> tuple[dict[str, np.ndarray], int]:
+    def place(self, index: int) -> tuple[dict[str, np.ndarray | PictureColumn], int]:
         """The columns of the shard that holds episode ``index``, and the row of its first frame."""
         shard, first = self._places[index]
         return shard.columns, first
+
+    def shards(self) -> Iterator[tuple[str, int, range]]:
+        """Source, number within it, and the numbers of its episodes, of every shard."""
+        first = 0
+        for name, shard in self._shards.items():
+            source, index = name.rsplit("-", 1)
+            episodes = range(first, first + len(shard.meta["lengths"]))
+            yield source, int(index), episodes
+            first = episodes.stop
 
     def check_room(self, num_frames: int) -> None:
         """Raises ValueError unless the disk has room for ``num_frames`` more frames."""
@@ -211,9 +238,7 @@ class EpisodeStore:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
-            checksums = {
-                column: self._write_column(temporary / f"{column}.npy", column, episodes) for column in self.spec.fields
-            }
+            checksums = {column: self._write_column(temporary, column, episodes) for column in self.spec.fields}
             meta = {
                 "format": FORMAT,
                 "spec_hash": self.spec.hash,
@@ -236,16 +261,18 @@ class EpisodeStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _write_column(self, file: Path, column: str, episodes: Sequence[Episode]) -> str:
+    def _write_column(self, folder: Path, column: str, episodes: Sequence[Episode]) -> str:
         """Writes one column and returns the checksum of its content."""
         field = self.spec.fields[column]
+        if _is_picture(field):
+            return write_pictures(folder / f"{column}.lz4", (episode.arrays[column] for episode in episodes))
         digest = hashlib.sha256()
         header = {
             "descr": np.lib.format.dtype_to_descr(np.dtype(field.dtype)),
             "fortran_order": False,
             "shape": (sum(len(episode) for episode in episodes), *field.shape),
         }
-        with file.open("wb") as stream:
+        with (folder / f"{column}.npy").open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, header)
             for episode in episodes:
                 content = memoryview(np.ascontiguousarray(episode.arrays[column])).cast("B")
@@ -289,25 +316,30 @@ class EpisodeStore:
         columns = {column: self._map_column(folder, column, meta) for column in self.spec.fields}
         return Shard(folder.name, meta, columns)
 
-    def _map_column(self, folder: Path, column: str, meta: dict[str, Any]) -> np.ndarray:
-        file = folder / f"{column}.npy"
+    def _map_column(self, folder: Path, column: str, meta: dict[str, Any]) -> np.ndarray | PictureColumn:
         field = self.spec.fields[column]
+        file = folder / f"{column}.{'lz4' if _is_picture(field) else 'npy'}"
         shape = (meta["num_frames"], *field.shape)
         expected = f"expected {field.dtype} {shape}"
         repair = f"remove {folder} and collect again"
         try:
+            if _is_picture(field):
+                return PictureColumn(file, shape)
             # A plain view: np.memmap's own slicing costs several microseconds each time.
             array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: truncated or unreadable ({error}), {expected}; {repair}") from error
         if str(array.dtype) != field.dtype or array.shape != shape:
             raise ValueError(f"{file}: {expected}, got {array.dtype} {array.shape}; {repair}")
-        if array.dtype != np.uint8:  # pictures are too many to be read at every opening
-            if not _is_finite(array):
-                raise ValueError(f"{file}: expected finite numbers, got NaN or infinity; {repair}")
-            if hashlib.sha256(array.tobytes()).hexdigest() != meta["checksums"].get(column):
-                raise ValueError(f"{file}: the content differs from the checksum in episodes.json; {repair}")
+        if not _is_finite(array):
+            raise ValueError(f"{file}: expected finite numbers, got NaN or infinity; {repair}")
+        if hashlib.sha256(array.tobytes()).hexdigest() != meta["checksums"].get(column):
+            raise ValueError(f"{file}: the content differs from the checksum in episodes.json; {repair}")
         return array
+
+
+def _is_picture(field: FieldSpec) -> bool:
+    return field.dtype == "uint8" and len(field.shape) == 3
 
 
 def _is_finite(array: np.ndarray) -> bool:

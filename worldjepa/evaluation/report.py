@@ -4,8 +4,8 @@ Files read, each optional; the page says which are missing:
 
 - ``planning.json``: see :mod:`worldjepa.evaluation.scoreboard`.
 - ``videos/*.mp4``.
-- ``metrics.jsonl``: a JSON object per line with ``step``, ``seconds`` and ``loss/<term>``, ``images_per_s`` or
-  ``eval/<name>``.
+- ``metrics.jsonl`` (and ``refinement/metrics.jsonl``): a JSON object per line with ``step``, ``seconds`` and
+  ``loss/<term>``, ``images_per_s`` or ``eval/<name>``.
 - ``figures.npz``: see :mod:`worldjepa.evaluation.figures`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
@@ -37,6 +37,9 @@ def write_report(run_dir: str | Path) -> Path:
     planning = _read_json(run_dir / "planning.json", notes)
     facts = _read_json(run_dir / "facts.json", notes)
     rows = _read_metrics(run_dir / "metrics.jsonl", notes)
+    last = max((row["step"] for row in rows if "step" in row), default=0)
+    for row in _read_metrics(run_dir / "refinement/metrics.jsonl", []):  # the second phase, where there was one
+        rows.append({**row, "step": last + row.get("step", 0)})
     figures = _read_figures(run_dir / "figures.npz", notes)
     sections = [
         scoreboard(planning),
@@ -200,7 +203,8 @@ def _curve_section(rows: list[dict]) -> str:
         return ""
     return section(
         "How it learned",
-        "Measured while training; everything but the loss and the speed on held-out clips.",
+        "Measured while training; everything but the loss and the speed on held-out clips. Where the curves of the "
+        "regularisers end, the encoder was done and the predictor went on alone (its loss is then of larger batches).",
         f'<div class="grid">{"".join(drawn)}</div>',
     )
 

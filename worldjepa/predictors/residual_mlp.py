@@ -16,16 +16,18 @@ class _Block(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(condition_dim, 3 * width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.SiLU(), nn.Linear(mlp_ratio * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, mlp_ratio * width), nn.ReLU(inplace=True), nn.Linear(mlp_ratio * width, width)
+        )
         nn.init.zeros_(self.modulation.weight)
         with torch.no_grad():
-            self.modulation.bias.zero_()
-            # The gate starts open: at depth two there is nothing to stabilise, and learning is faster.
-            self.modulation.bias[2 * width :] = 1
+            # Scale and gate start at one, shift at zero: at depth two there is nothing that a closed gate would
+            # stabilise, and learning is faster.
+            self.modulation.bias.view(3, width).copy_(torch.tensor([[1.0], [0.0], [1.0]]))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift, gate = self.modulation(condition).chunk(3, -1)
-        return x + gate * self.mlp(torch.addcmul(shift, self.norm(x), 1 + scale))
+        return torch.addcmul(x, gate, self.mlp(torch.addcmul(shift, self.norm(x), scale)))
 
 
 class ResidualMlpPredictor(nn.Module):
@@ -49,7 +51,7 @@ class ResidualMlpPredictor(nn.Module):
         width: int = 256,
         depth: int = 2,
         mlp_ratio: int = 2,
-        condition_dim: int = 128,
+        condition_dim: int = 64,
     ):
         super().__init__()
         if num_tokens != 1:
@@ -61,7 +63,7 @@ class ResidualMlpPredictor(nn.Module):
         self.latent_in = nn.Linear(2 * latent_dim + 1, width)
         self.action_in = nn.Linear(2 * action_dim, width)
         self.action_embedding = nn.Sequential(
-            nn.Linear(2 * action_dim, condition_dim), nn.SiLU(), nn.Linear(condition_dim, condition_dim), nn.SiLU()
+            nn.Linear(2 * action_dim, condition_dim), nn.ReLU(), nn.Linear(condition_dim, condition_dim), nn.ReLU()
         )
         self.blocks = nn.ModuleList(_Block(width, condition_dim, mlp_ratio) for _ in range(depth))
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_dim))

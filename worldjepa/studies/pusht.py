@@ -13,6 +13,7 @@ from typing import Any
 from worldjepa.checkpoint import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
+from worldjepa.training import read_metrics
 
 NUM_PAIRS = 200
 SPLITS = ("scripted", "human")
@@ -29,7 +30,7 @@ def run_seed(name: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, A
             *(f"evaluation.pairs={NUM_PAIRS}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
         ]
         subprocess.run(command, check=True)
-        rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        rows = [*read_metrics(run_dir), *read_metrics(run_dir / "refinement")]
         probes = next(row for row in reversed(rows) if "eval/linear/block_angle/r2" in row)
         speeds = [row["images_per_s"] for row in rows if "images_per_s" in row]
         outcome = {

@@ -15,7 +15,7 @@ from worldjepa.checkpoint import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.pusht import SPLITS, outcomes
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
-from worldjepa.training import num_cores
+from worldjepa.training import num_cores, read_metrics
 
 SEEDS = (0, 1, 2)
 MINUTES, NUM_PAIRS = 4, 100
@@ -80,7 +80,7 @@ def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        rows = [*read_metrics(run_dir), *read_metrics(run_dir / "refinement")]
         probes = next(row for row in reversed(rows) if "eval/rankme" in row)
         speeds = sorted(row["images_per_s"] for row in rows if "images_per_s" in row)
         outcome = {
