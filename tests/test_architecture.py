@@ -17,7 +17,7 @@ LAYERS = (
     ("costs",),
     ("planners",),
     ("config", "checkpoint"),
-    ("training", "pretraining", "rollout", "collection", "evaluation", "runs", "footprint"),
+    ("training", "refinement", "pretraining", "rollout", "collection", "evaluation", "runs", "footprint"),
     ("studies", "doctor"),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -68,6 +68,7 @@ def test_stored_latents_are_those_of_the_training_episodes(store, tmp_path):
 
 def test_an_interrupted_refinement_ends_bit_for_bit_like_an_uninterrupted_one(store, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    (whole / "refinement/removed/shards").mkdir(parents=True)  # what a kill at the very end may leave
     refinement = RefinementSettings(steps=12, batch_size=8)
 
     def fresh():

@@ -176,3 +176,17 @@ def test_two_processes_agree_on_one_model(tmp_path):
         launch(train_in_ranks, (str(tmp_path / name), 2), 2)
         models.append(load_tensors(tmp_path / name / STATE_FILE)[0])
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def fail_in_ranks(kind: type[BaseException]) -> None:
+    raise kind("said in a rank") if kind is not KeyboardInterrupt else kind
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [(ValueError, "said in a rank"), (Interrupted, "said in a rank"), (KeyboardInterrupt, "repeat the command")],
+)
+def test_what_a_process_says_reaches_the_user(raised, expected):
+    kind = Interrupted if raised is KeyboardInterrupt else raised
+    with pytest.raises(kind, match=expected):
+        launch(fail_in_ranks, (raised,), 2)

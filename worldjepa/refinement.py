@@ -60,7 +60,7 @@ def refine(
     """
     model, state, folder = system.model, PartialState(), run_dir / FOLDER
     model.eval()  # BatchNorm's running statistics, which planning uses too
-    path = folder / f"latents-{_fingerprint(model.encoder)}"
+    path, removed = folder / f"latents-{_fingerprint(model.encoder)}", folder / "removed"
     store = encode_episodes(model, windows, path, settings.precision == "bf16")
     clips = Windows(store, windows.num_steps, windows.frameskip, ("latent",))
     stored = StoredLatents(model.num_tokens, model.latent_dim)
@@ -73,7 +73,9 @@ def refine(
     train(predicting, clips, settings, folder, lambda _: evaluate(model), unit="latents")
     state.wait_for_everyone()
     if state.is_main_process:
-        shutil.rmtree(path)
+        # Renamed first: after a kill, a store that is half removed would be taken for a damaged one.
+        shutil.rmtree(removed, ignore_errors=True)
+        shutil.rmtree(path.rename(removed))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -75,6 +76,7 @@ def launch(function: Callable[..., None], arguments: tuple, num_processes: int) 
     """Calls ``function(*arguments)`` in ``num_processes`` new processes that form one data-parallel group.
 
     Under ``accelerate launch`` or ``torchrun`` (RANK is set) the group exists already: the function is called here.
+    What a process says by raising one of ``EXPECTED`` is raised here; anything else ends in that process's traceback.
     """
     if "RANK" in os.environ or num_processes == 1:
         function(*arguments)
@@ -82,8 +84,9 @@ def launch(function: Callable[..., None], arguments: tuple, num_processes: int) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    said = torch.multiprocessing.get_context("spawn").SimpleQueue()
     context = torch.multiprocessing.start_processes(
-        _child, (function, arguments, num_processes, port), num_processes, join=False, start_method="spawn"
+        _child, (function, arguments, num_processes, port, said), num_processes, join=False, start_method="spawn"
     )
     while True:
         try:
@@ -91,9 +94,14 @@ def launch(function: Callable[..., None], arguments: tuple, num_processes: int) 
                 return
         except KeyboardInterrupt:
             continue  # the children got the same Ctrl-C; they save and end by themselves
+        except torch.multiprocessing.ProcessExitedException:
+            if said.empty():
+                raise
+            kind, message = said.get()
+            raise {kind.__name__: kind for kind in EXPECTED}[kind](message) from None
 
 
-def _child(rank: int, function: Callable[..., None], arguments: tuple, num_processes: int, port: int) -> None:
+def _child(rank: int, function: Callable[..., None], arguments: tuple, num_processes: int, port: int, said) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -105,11 +113,22 @@ def _child(rank: int, function: Callable[..., None], arguments: tuple, num_proce
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # accelerate warns where it is unset
     torch.set_num_threads(threads)
-    function(*arguments)
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:  # where nothing needs to be finished first
+        said.put((Interrupted.__name__, "stopped; repeat the command to go on"))
+        sys.exit(1)
+    except EXPECTED as error:
+        said.put((type(error).__name__, str(error)))
+        sys.exit(1)
 
 
 class Interrupted(Exception):
     """Training stopped on request after saving; repeat the command to go on."""
+
+
+EXPECTED = (Interrupted, ValueError, FloatingPointError)
+"""What training tells its user in a sentence."""
 
 
 class _StopRequest:

@@ -18,7 +18,7 @@ from worldjepa.studies.record import mean_figure, rate_figure, write_result
 from worldjepa.training import num_cores, read_metrics
 
 SEEDS = (0, 1, 2)
-MINUTES, NUM_PAIRS = 4, 100
+MINUTES, NUM_PAIRS = 4, 60
 ENCODERS = {name: (f"encoder={name}",) for name in ("glimpse", "convnet", "vit")}
 OBJECTIVES = {
     "sigreg": (),
@@ -65,7 +65,9 @@ def _job(overrides: Sequence[str], seed: int) -> tuple[Path, list[str]]:
     changed = "-".join(word.replace("objective.weights.", "").replace("=", "_") for word in overrides) or "default"
     changed = changed.replace("encoder_glimpse", "default")  # the same run serves both studies
     run_dir = Path("runs") / "study-variants" / f"{changed}-seed-{seed}"
+    # One phase: the second would train all predictors alike, and hide what the first made of them.
     budget = ["train.steps=null", f"train.minutes={MINUTES}", "train.processes=1", "train.num_evaluations=1"]
+    budget += ["refinement.steps=0"]
     judged = [f"evaluation.pairs={NUM_PAIRS}", f"evaluation.seed={seed}", "evaluation.workers=1"]
     return run_dir, ["env=pusht", *overrides, f"seed={seed}", f"run_dir={run_dir}", *budget, *judged]
 
