@@ -115,12 +115,17 @@ def _child(rank: int, function: Callable[..., None], arguments: tuple, num_proce
     torch.set_num_threads(threads)
     try:
         function(*arguments)
+        code = 0
     except KeyboardInterrupt:  # where nothing needs to be finished first
         said.put((Interrupted.__name__, "stopped; repeat the command to go on"))
-        sys.exit(1)
+        code = 1
     except EXPECTED as error:
         said.put((type(error).__name__, str(error)))
-        sys.exit(1)
+        code = 1
+    # Not by the interpreter's own end: there, gloo's threads now and then abort a process whose work is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Interrupted(Exception):
