@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from policies.planning import PlanningPolicy
-from worldjepa.config import RefinementSettings, TrainSettings
+from worldjepa.config import RUN_SCHEMA
 from worldjepa.runs import build_training, env_factory, machine, open_run, open_store, train_run
 from worldjepa.studies.record import write_result
 from worldjepa.training import launch, read_metrics
@@ -42,7 +42,7 @@ def figure(values, at_least=None, at_most=None) -> dict:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings, "refinement": RefinementSettings})
+    ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
         overrides = [f"env.store={folder}/store", "env.collect.num_episodes=400", f"run_dir={folder}/run", "data=none"]
         config = compose("train_world_model", [*overrides, "+collection_workers=1", "train.steps=300"])

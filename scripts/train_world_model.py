@@ -12,14 +12,14 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from policies.judging import draw_figures, judge_run, summary
-from worldjepa.config import RefinementSettings, TrainSettings, checked_main
+from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
 from worldjepa.evaluation.report import write_report
 from worldjepa.footprint import Footprint
 from worldjepa.runs import PLANNING_FILE, machine, open_run, open_store, read_json, train_run
 from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-ConfigStore.instance().store("base_train_world_model", {"train": TrainSettings, "refinement": RefinementSettings})
+ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train_world_model")

@@ -43,10 +43,9 @@ def test_every_option_of_every_group_composes():
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
-    from worldjepa.config import RefinementSettings, TrainSettings
+    from worldjepa.config import RUN_SCHEMA
 
-    schema = {"train": TrainSettings, "refinement": RefinementSettings}
-    ConfigStore.instance().store("base_train_world_model", schema)
+    ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
     groups = ("env", "encoder", "predictor", "target", "objective", "planner", "cost")
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for group in groups:

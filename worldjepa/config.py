@@ -80,7 +80,7 @@ class RefinementSettings:
         batch_size, learning_rate: as in :class:`TrainSettings`.
     """
 
-    steps: int = 3000
+    steps: int = 4000
     batch_size: int = 512
     learning_rate: float = 1e-3
 
@@ -90,6 +90,10 @@ class RefinementSettings:
                 "refinement needs steps >= 0, batch_size >= 1 and learning_rate > 0, got "
                 f"{self.steps}, {self.batch_size} and {self.learning_rate}"
             )
+
+
+RUN_SCHEMA = {"train": TrainSettings, "refinement": RefinementSettings}
+"""What ``configs/train_world_model.yaml`` builds on, for hydra's config store."""
 
 
 def checked_main(config_name: str, config_dir: Path) -> None:

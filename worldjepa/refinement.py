@@ -19,14 +19,11 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from worldjepa.config import RefinementSettings, TrainSettings
-from worldjepa.datasets.store import EpisodeStore, is_held_out
-from worldjepa.datasets.windows import Windows
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.datasets.windows import Windows, channels_first
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system
-from worldjepa.training import train
+from worldjepa.training import REFINEMENT_FOLDER, train
 from worldjepa.types import Episode, FieldSpec, Observation
-
-FOLDER = "refinement"
-"""Of a run: checkpoint and metrics of this phase, and the latents while it lasts."""
 
 
 class StoredLatents(nn.Module):
@@ -58,7 +55,11 @@ def refine(
         settings: of joint training; ``refinement`` replaces steps, batch size and learning rate.
         evaluate: called with the whole model, encoder included.
     """
-    model, state, folder = system.model, PartialState(), run_dir / FOLDER
+    model, state, folder = (
+        system.model,
+        PartialState(),
+        run_dir / REFINEMENT_FOLDER,
+    )  # its checkpoint and metrics, and the latents while it lasts
     model.eval()  # BatchNorm's running statistics, which planning uses too
     path, removed = folder / f"latents-{_fingerprint(model.encoder)}", folder / "removed"
     store = encode_episodes(model, windows, path, settings.precision == "bf16")
@@ -92,9 +93,10 @@ def encode_episodes(model: WorldModel, windows: Windows, path: Path, bf16: bool)
         store = EpisodeStore.create(path, replace(source.spec, fields=fields))
     if state.is_main_process:
         store.check_room(int(source.lengths[windows.episodes].sum()))
+    wanted = set(windows.episodes.tolist())
     shards = list(source.shards())[state.process_index :: state.num_processes]
     for name, index, numbers in track(shards, "encoding", disable=not state.is_local_main_process):
-        kept = [source.episode(number) for number in numbers if not is_held_out(source.groups[number])]
+        kept = [source.episode(number) for number in numbers if number in wanted]
         if not kept or store.has_shard(name, index):
             continue
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -111,10 +113,7 @@ def encode_episodes(model: WorldModel, windows: Windows, path: Path, bf16: bool)
 
 def _encoded(model: WorldModel, episode: Episode, observations: tuple[str, ...], device: torch.device):
     """float32 (L,P,D) of an episode of L frames."""
-    obs = {}
-    for name in observations:
-        tensor = torch.tensor(episode.arrays[name][:], device=device)[None]
-        obs[name] = tensor.permute(0, 1, 4, 2, 3) if tensor.ndim == 5 else tensor
+    obs = {name: channels_first(torch.tensor(episode.arrays[name][:], device=device)[None]) for name in observations}
     return model.encode(obs)[0].float().cpu().numpy()
 
 

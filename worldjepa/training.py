@@ -33,6 +33,7 @@ from worldjepa.datasets.windows import Prefetcher, Windows
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem
 
 METRICS_FILE = "metrics.jsonl"
+REFINEMENT_FOLDER = "refinement"
 # A timed run has no last step; batches are read ahead for as many steps as anybody can wait for.
 ENDLESS = 10**9
 
@@ -304,10 +305,14 @@ def write_model(model: WorldModel, spec, run_dir: Path) -> None:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
-    """The whole lines of a folder's ``metrics.jsonl``; none if there is no such file."""
-    path = run_dir / METRICS_FILE
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if _step_of(line) < math.inf]
+    """The whole lines of a run's ``metrics.jsonl``, and those of its second phase with steps that count on."""
+    rows: list[dict[str, float]] = []
+    for path in (run_dir / METRICS_FILE, run_dir / REFINEMENT_FOLDER / METRICS_FILE):
+        before = max((row["step"] for row in rows), default=0)
+        lines = path.read_text().splitlines() if path.is_file() else []
+        whole = [json.loads(line) for line in lines if _step_of(line) < math.inf]
+        rows += [{**row, "step": before + row["step"]} for row in whole]
+    return rows
 
 
 def is_trained(run_dir: Path) -> bool:

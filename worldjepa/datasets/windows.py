@@ -119,7 +119,7 @@ class Windows:
                 array[row] = columns[name][begin : begin + self.num_frames : skip]
             action[row] = columns["action"][begin : begin + self.num_frames - 1]
         tensors = {name: torch.from_numpy(array) for name, array in out.items()}
-        observation = {name: _channels_first(tensors[name]) for name in self.observations}
+        observation = {name: channels_first(tensors[name]) for name in self.observations}
         return Segment(observation, torch.from_numpy(action.reshape(size, steps - 1, -1)), tensors["state"])
 
     def sample(self, batch_size: int, seed: int, step: int, rank: int = 0, world_size: int = 1) -> Segment:
@@ -256,7 +256,7 @@ class Prefetcher:
         return False
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
+def channels_first(x: torch.Tensor) -> torch.Tensor:
     """Pictures (B,T,height,width,3) seen as (B,T,3,height,width); anything else as it is."""
     return x.permute(0, 1, 4, 2, 3) if x.ndim == 5 else x
 

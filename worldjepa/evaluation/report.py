@@ -24,6 +24,7 @@ from worldjepa.checkpoint import write_text
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
+from worldjepa.training import METRICS_FILE, read_metrics
 
 LARGEST_VIDEO_BYTES = 25_000_000
 
@@ -36,10 +37,9 @@ def write_report(run_dir: str | Path) -> Path:
     notes: list[str] = []
     planning = _read_json(run_dir / "planning.json", notes)
     facts = _read_json(run_dir / "facts.json", notes)
-    rows = _read_metrics(run_dir / "metrics.jsonl", notes)
-    last = max((row["step"] for row in rows if "step" in row), default=0)
-    for row in _read_metrics(run_dir / "refinement/metrics.jsonl", []):  # the second phase, where there was one
-        rows.append({**row, "step": last + row.get("step", 0)})
+    rows = read_metrics(run_dir)
+    if not rows:
+        notes.append(f"There is no {METRICS_FILE}.")
     figures = _read_figures(run_dir / "figures.npz", notes)
     sections = [
         scoreboard(planning),
@@ -262,21 +262,6 @@ def _read_json(path: Path, notes: list[str]) -> dict:
         notes.append(f"{path.name} could not be read: expected an object, got {type(content).__name__}.")
         return {}
     return content
-
-
-def _read_metrics(path: Path, notes: list[str]) -> list[dict]:
-    if not path.is_file():
-        notes.append(f"There is no {path.name}.")
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # a killed run may leave its last line torn
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def _read_figures(path: Path, notes: list[str]) -> dict[str, np.ndarray]:

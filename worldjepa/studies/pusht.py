@@ -30,7 +30,7 @@ def run_seed(name: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, A
             *(f"evaluation.pairs={NUM_PAIRS}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
         ]
         subprocess.run(command, check=True)
-        rows = [*read_metrics(run_dir), *read_metrics(run_dir / "refinement")]
+        rows = read_metrics(run_dir)
         probes = next(row for row in reversed(rows) if "eval/linear/block_angle/r2" in row)
         speeds = [row["images_per_s"] for row in rows if "images_per_s" in row]
         outcome = {

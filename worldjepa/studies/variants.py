@@ -82,7 +82,7 @@ def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        rows = [*read_metrics(run_dir), *read_metrics(run_dir / "refinement")]
+        rows = read_metrics(run_dir)
         probes = next(row for row in reversed(rows) if "eval/rankme" in row)
         speeds = sorted(row["images_per_s"] for row in rows if "images_per_s" in row)
         outcome = {
