@@ -124,6 +124,16 @@ def test_training_predicts_better_than_copying_and_a_model_without_actions_does_
     assert errors[0] < 0.7 < 1 < errors[1]
 
 
+@pytest.mark.parametrize("budget", [{"steps": 12}, {"steps": None, "minutes": 0.02}])
+def test_the_last_evaluation_sees_the_finished_model(store, tmp_path, budget):
+    """A budget of minutes runs out between two steps, and that must not swallow it."""
+    system, windows = build(store)
+    train(system, windows, settings(**budget, num_evaluations=2), tmp_path, lambda model: {"rankme": 1.0})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [row for row in rows if "eval/rankme" in row]
+    assert len(evaluated) == 2 and evaluated[-1]["step"] >= rows[-2]["step"] > evaluated[0]["step"]
+
+
 def test_held_out_groups_are_never_trained_on(store):
     _, windows = build(store)
     held_out = {i for i, group in enumerate(store.groups) if is_held_out(group)}

@@ -208,11 +208,23 @@ def train(
 
     evaluated = int(progress_at(step) * settings.num_evaluations)
 
+    def evaluation_due() -> bool:
+        return evaluate is not None and int(progress_at(step) * settings.num_evaluations) > evaluated
+
     def log(step: int, values: dict[str, float]) -> None:
         if accelerator.is_main_process:
             with open(run_dir / METRICS_FILE, "a") as file:
                 file.write(json.dumps({"step": step, "seconds": round(seconds, 2), **values}) + "\n")
         accelerator.log(values, step=step)
+
+    def log_evaluation() -> float:
+        """Evaluates; returns the seconds it took, which are no training time."""
+        nonlocal evaluated
+        evaluated, paused = int(progress_at(step) * settings.num_evaluations), time.monotonic()
+        if accelerator.is_main_process:
+            log(step, {f"eval/{name}": value for name, value in _evaluated(system, evaluate).items()})
+        accelerator.wait_for_everyone()
+        return time.monotonic() - paused
 
     def save() -> None:
         if accelerator.is_main_process:
@@ -277,18 +289,15 @@ def train(
                 log(step, values)
                 terms = " ".join(f"{name[5:]} {value:.3f}" for name, value in values.items() if name[:5] == "loss/")
                 bar.update(task, completed=step, speed=f"{speed:.0f} {unit}/s", terms=terms)
-            if evaluate is not None and int(progress_at(step) * settings.num_evaluations) > evaluated:
-                evaluated = int(progress_at(step) * settings.num_evaluations)
-                paused = time.monotonic()
-                if accelerator.is_main_process:
-                    log(step, {f"eval/{name}": value for name, value in _evaluated(system, evaluate).items()})
-                accelerator.wait_for_everyone()
-                pause = time.monotonic() - paused
+            if evaluation_due():
+                pause = log_evaluation()
                 began, lap = began + pause, lap + pause
             if time.monotonic() - saved_at > settings.checkpoint_seconds:
                 save()
                 saved_at = time.monotonic()
     done = progress_at(step) >= 1
+    if evaluation_due():  # a budget of minutes runs out between two steps
+        log_evaluation()
     for buffer in system.buffers():
         broadcast(buffer, 0)  # in place
     save()
