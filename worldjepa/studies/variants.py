@@ -18,7 +18,7 @@ from worldjepa.studies.record import mean_figure, rate_figure, write_result
 from worldjepa.training import num_cores, read_metrics
 
 SEEDS = (0, 1, 2)
-MINUTES, NUM_PAIRS = 4, 40
+MINUTES, NUM_PAIRS = 8, 40
 ENCODERS = {name: (f"encoder={name}",) for name in ("glimpse", "convnet", "vit")}
 OBJECTIVES = {
     "sigreg": (),
