@@ -16,6 +16,7 @@ VARIANT_COLUMNS = {
     "human_success": "human pairs",
     "angle_r2": "angle R²",
     "images_per_s": "pictures/s",
+    "steps": "steps",
     "rankme": "RankMe",
 }
 

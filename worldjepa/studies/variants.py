@@ -1,24 +1,38 @@
-"""One part changed at a time under one budget: encoders, and objectives."""
+"""One part changed at a time under one budget: encoders, and objectives.
+
+The budget is the time that the default needs for :data:`DEFAULT_STEPS` steps on one core. A machine's speed drifts over
+an hour, so speeds are measured against each other first, in turns, and every variant gets the steps that fit.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
 from worldjepa.checkpoint import write_text
-from worldjepa.runs import machine
+from worldjepa.config import RUN_SCHEMA
+from worldjepa.runs import build_training, machine, open_store
 from worldjepa.studies.pusht import SPLITS, outcomes
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
-from worldjepa.training import num_cores, read_metrics
+from worldjepa.training import num_cores, read_metrics, train
 
 SEEDS = (0, 1, 2)
-MINUTES, NUM_PAIRS = 8, 40
+DEFAULT_STEPS, NUM_PAIRS = 1250, 40
+FOLDER = Path("runs") / "study-variants"
+CONFIGS = Path("configs")
 ENCODERS = {name: (f"encoder={name}",) for name in ("glimpse", "convnet", "vit")}
 OBJECTIVES = {
     "sigreg": (),
@@ -41,8 +55,14 @@ def objectives(command: str) -> None:
 
 
 def _study(name: str, variants: dict[str, Sequence[str]], command: str) -> None:
-    jobs = {(variant, seed): _job(overrides, seed) for seed in SEEDS for variant, overrides in variants.items()}
-    _collect()
+    speeds = _speeds(name, variants)
+    default = statistics.median(next(iter(speeds.values())))
+    steps = {variant: round(DEFAULT_STEPS * statistics.median(values) / default) for variant, values in speeds.items()}
+    jobs = {
+        (variant, seed): _job(overrides, seed, steps[variant])
+        for seed in SEEDS
+        for variant, overrides in variants.items()
+    }
     # One process of one thread each, a job per core: every variant gets the same share of the machine.
     with ThreadPoolExecutor(num_cores()) as pool:
         results = dict(zip(jobs, pool.map(lambda job: _run(*job), jobs.values()), strict=True))
@@ -52,22 +72,44 @@ def _study(name: str, variants: dict[str, Sequence[str]], command: str) -> None:
         for split in SPLITS:
             if outcomes(done, split, "planner", "any"):
                 figures[f"{variant}_{split}_success"] = rate_figure(outcomes(done, split, "planner", "any"))
-        for figure in ("angle_r2", "images_per_s", "rankme"):
+        for figure in ("angle_r2", "rankme"):
             figures[f"{variant}_{figure}"] = mean_figure([job[figure] for job in done])
+        figures[f"{variant}_steps"] = mean_figure([steps[variant]])
+        figures[f"{variant}_images_per_s"] = mean_figure(speeds[variant])
     write_result(name, command, machine(), SEEDS, figures)
 
 
-def _collect() -> None:
-    subprocess.run([sys.executable, "scripts/collect.py", "env=pusht"], check=True)
+def _speeds(name: str, variants: dict[str, Sequence[str]], rounds: int = 3) -> dict[str, list[float]]:
+    """Pictures/s of training on one thread, in turns, once per round; kept, so that a repeated study goes on."""
+    file = FOLDER / f"speeds-{name}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    torch.set_num_threads(1)
+    ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
+    speeds: dict[str, list[float]] = {variant: [] for variant in variants}
+    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        for _ in range(rounds):
+            for variant, overrides in variants.items():
+                config = compose("train_world_model", ["env=pusht", *overrides])
+                store, sentence = open_store(config)  # the first one collects what all of them use
+                system, windows, settings = build_training(config, store)
+                short = replace(settings, steps=12, log_every=4, num_evaluations=0, processes=1, trackers=())
+                with tempfile.TemporaryDirectory() as folder:
+                    train(system, windows, short, Path(folder))
+                    speeds[variant].append(read_metrics(Path(folder))[-1]["images_per_s"])
+    print(f"{sentence}\n{speeds}", flush=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(speeds))
+    return speeds
 
 
-def _job(overrides: Sequence[str], seed: int) -> tuple[Path, list[str]]:
+def _job(overrides: Sequence[str], seed: int, steps: int) -> tuple[Path, list[str]]:
     changed = "-".join(word.replace("objective.weights.", "").replace("=", "_") for word in overrides) or "default"
     changed = changed.replace("encoder_glimpse", "default")  # the same run serves both studies
-    run_dir = Path("runs") / "study-variants" / f"{changed}-seed-{seed}"
+    run_dir = FOLDER / f"{changed}-seed-{seed}"
     # One phase: the second would train all predictors alike, and hide what the first made of them.
-    budget = ["train.steps=null", f"train.minutes={MINUTES}", "train.processes=1", "train.num_evaluations=1"]
-    budget += ["refinement.steps=0"]
+    budget = [f"train.steps={steps}", f"train.warmup_steps={min(200, steps // 6)}", "train.processes=1"]
+    budget += ["train.num_evaluations=1", "refinement.steps=0"]
     judged = [f"evaluation.pairs={NUM_PAIRS}", f"evaluation.seed={seed}", "evaluation.workers=1"]
     return run_dir, ["env=pusht", *overrides, f"seed={seed}", f"run_dir={run_dir}", *budget, *judged]
 
@@ -84,12 +126,10 @@ def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
         )
         rows = read_metrics(run_dir)
         probes = next(row for row in reversed(rows) if "eval/rankme" in row)
-        speeds = sorted(row["images_per_s"] for row in rows if "images_per_s" in row)
         outcome = {
             "planning": json.loads((run_dir / "planning.json").read_text()),
             "angle_r2": probes["eval/linear/block_angle/r2"],
             "rankme": probes["eval/rankme"],
-            "images_per_s": speeds[len(speeds) // 2],
         }
         write_text(summary, json.dumps(outcome, indent=1))
     return json.loads(summary.read_text())
