@@ -55,11 +55,8 @@ def refine(
         settings: of joint training; ``refinement`` replaces steps, batch size and learning rate.
         evaluate: called with the whole model, encoder included.
     """
-    model, state, folder = (
-        system.model,
-        PartialState(),
-        run_dir / REFINEMENT_FOLDER,
-    )  # its checkpoint and metrics, and the latents while it lasts
+    model, state = system.model, PartialState()
+    folder = run_dir / REFINEMENT_FOLDER  # of its checkpoint and metrics, and of the latents while it lasts
     model.eval()  # BatchNorm's running statistics, which planning uses too
     path, removed = folder / f"latents-{_fingerprint(model.encoder)}", folder / "removed"
     store = encode_episodes(model, windows, path, settings.precision == "bf16")

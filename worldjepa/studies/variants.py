@@ -88,10 +88,10 @@ def _speeds(name: str, variants: dict[str, Sequence[str]], rounds: int = 3) -> d
     ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
     speeds: dict[str, list[float]] = {variant: [] for variant in variants}
     with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        store, sentence = open_store(compose("train_world_model", ["env=pusht"]))  # of all variants
         for _ in range(rounds):
             for variant, overrides in variants.items():
                 config = compose("train_world_model", ["env=pusht", *overrides])
-                store, sentence = open_store(config)  # the first one collects what all of them use
                 system, windows, settings = build_training(config, store)
                 short = replace(settings, steps=12, log_every=4, num_evaluations=0, processes=1, trackers=())
                 with tempfile.TemporaryDirectory() as folder:
