@@ -31,6 +31,7 @@ from worldjepa.training import num_cores, read_metrics, train
 
 SEEDS = (0, 1, 2)
 DEFAULT_STEPS, NUM_PAIRS = 1250, 40
+BATCH = ("train.batch_size=32",)  # half the default's: a short budget is better spent on more steps
 FOLDER = Path("runs") / "study-variants"
 CONFIGS = Path("configs")
 ENCODERS = {name: (f"encoder={name}",) for name in ("glimpse", "convnet", "vit")}
@@ -91,7 +92,7 @@ def _speeds(name: str, variants: dict[str, Sequence[str]], rounds: int = 3) -> d
         store, sentence = open_store(compose("train_world_model", ["env=pusht"]))  # of all variants
         for _ in range(rounds):
             for variant, overrides in variants.items():
-                config = compose("train_world_model", ["env=pusht", *overrides])
+                config = compose("train_world_model", ["env=pusht", *overrides, *BATCH])
                 system, windows, settings = build_training(config, store)
                 short = replace(settings, steps=12, log_every=4, num_evaluations=0, processes=1, trackers=())
                 with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +112,7 @@ def _job(overrides: Sequence[str], seed: int, steps: int) -> tuple[Path, list[st
     budget = [f"train.steps={steps}", f"train.warmup_steps={min(200, steps // 6)}", "train.processes=1"]
     budget += ["train.num_evaluations=1", "refinement.steps=0"]
     judged = [f"evaluation.pairs={NUM_PAIRS}", f"evaluation.seed={seed}", "evaluation.workers=1"]
-    return run_dir, ["env=pusht", *overrides, f"seed={seed}", f"run_dir={run_dir}", *budget, *judged]
+    return run_dir, ["env=pusht", *overrides, f"seed={seed}", f"run_dir={run_dir}", *BATCH, *budget, *judged]
 
 
 def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
