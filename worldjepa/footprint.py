@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from worldjepa.checkpoint import write_text
+from worldjepa.files import write_text
 
 FACTS_FILE = "facts.json"
 

@@ -20,8 +20,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, save_tensors, write_text
+from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, save_tensors
 from worldjepa.evaluation.classification import probe_encoder
+from worldjepa.files import write_text
 from worldjepa.systems.masked import MaskedJepa
 from worldjepa.types import Observation
 

@@ -26,10 +26,10 @@ from worldjepa.checkpoint import (
     load_weights,
     optimizer_tensors,
     save_tensors,
-    write_text,
 )
 from worldjepa.config import TrainSettings
 from worldjepa.datasets.windows import Prefetcher, Windows
+from worldjepa.files import write_text
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem
 
 METRICS_FILE = "metrics.jsonl"

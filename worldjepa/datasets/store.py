@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from worldjepa.datasets.pictures import PictureColumn, write_pictures
+from worldjepa.files import write_text
 from worldjepa.types import EnvSpec, Episode, FieldSpec
 
 FORMAT = 2
@@ -379,13 +380,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes in full and then renames."""
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    with temporary.open("w") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(file)
+    write_text(file, json.dumps(content, indent=1, sort_keys=True))
 
 
 def _sync_folder(folder: Path) -> None:

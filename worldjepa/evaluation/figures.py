@@ -16,7 +16,6 @@ The ``rollout`` arrays are absent for models without pictures.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from worldjepa.evaluation.probes import fit_linear
 from worldjepa.evaluation.representation import ImaginedClips, ProbeTargets, encode_clips, imagine, named_targets
+from worldjepa.files import written_whole
 from worldjepa.types import Segment
 
 
@@ -73,12 +73,8 @@ def collect_figures(
     arrays = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in arrays.items()}
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(partial, **arrays)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        np.savez_compressed(beside, **arrays)
     return path
 
 

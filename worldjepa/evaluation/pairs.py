@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from worldjepa.checkpoint import write_text
 from worldjepa.datasets.store import EpisodeStore, is_held_out
+from worldjepa.files import write_text
 from worldjepa.types import GoalEnv
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from worldjepa.checkpoint import write_text
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
+from worldjepa.files import write_text
 from worldjepa.training import METRICS_FILE, read_metrics
 
 LARGEST_VIDEO_BYTES = 25_000_000
@@ -99,7 +99,7 @@ def _rollout_section(figures: dict[str, np.ndarray]) -> str:
                 continue
             truth, found = figures[key][i, -1:], figures[f"rollout_retrieved_target/{name}"][i, -1:]
             error = f"{charts.median_degrees(found, truth):.0f}°" if charts.is_angle(name) else None
-            errors.append(f"{charts.plain(name)} off by {error or format(charts.rms_distance(found, truth), '.0f')}")
+            errors.append(f"{charts.plain(name)} off by {error or format(charts.rms_distance(found, truth), '.2g')}")
         blocks.append(
             '<div class="rollout"><span>happened</span>'
             + charts.strip(real[i], "recorded frames")

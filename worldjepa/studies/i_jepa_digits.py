@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from worldjepa.checkpoint import write_text
 from worldjepa.evaluation.intervals import mean_interval
+from worldjepa.files import write_text
 from worldjepa.studies.record import mean_figure
 from worldjepa.training import num_cores
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from worldjepa.checkpoint import write_text
 from worldjepa.evaluation.intervals import mean_interval, wilson
+from worldjepa.files import write_text
 
 FIGURE_KEYS = ("value", "ci95", "n", "target", "met")
 

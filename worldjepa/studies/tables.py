@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from worldjepa.checkpoint import write_text
+from worldjepa.files import write_text
 
 MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PERCENT = ("_success", "_success_at_25", "_accuracy", "_gain")

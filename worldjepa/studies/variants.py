@@ -22,8 +22,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from worldjepa.checkpoint import write_text
 from worldjepa.config import RUN_SCHEMA
+from worldjepa.files import write_text
 from worldjepa.runs import build_training, machine, open_store
 from worldjepa.studies.pusht import SPLITS, outcomes
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
