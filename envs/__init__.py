@@ -5,3 +5,41 @@ from gymnasium.envs.registration import register
 # The checker that gymnasium wraps around environments costs more than our picture; tests/envs runs it once instead.
 register("worldjepa/PushT-v0", entry_point="envs.pusht:PushT", max_episode_steps=300, disable_env_checker=True)
 register("worldjepa/TwoRoom-v0", entry_point="envs.two_room:TwoRoom", max_episode_steps=200, disable_env_checker=True)
+
+CONTROL_TASKS = (
+    "reacher-easy",
+    "point_mass-easy",
+    "cartpole-swingup",
+    "cheetah-run",
+    "finger-spin",
+    "ball_in_cup-catch",
+    "walker-walk",
+)
+for task in CONTROL_TASKS:
+    register(
+        f"worldjepa/{task}-v0",
+        entry_point="envs.control:Control",
+        kwargs={"task": task},
+        max_episode_steps=1000,
+        disable_env_checker=True,
+    )
+
+MUJOCO_SOURCES = (
+    "gym-reacher",
+    "gym-pusher",
+    "gym-half_cheetah",
+    "fetch-push",
+    "point_maze-umaze",
+    "ogbench-cube",
+    "ogbench-pointmaze",
+    "aloha-transfer_cube",
+    "metaworld-push",
+)
+for name in MUJOCO_SOURCES:
+    register(
+        f"worldjepa/{name}-v0",
+        entry_point="envs.mujoco:Mujoco",
+        kwargs={"name": name},
+        max_episode_steps=1000,
+        disable_env_checker=True,
+    )

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
-    ("types",),
+    ("types", "files"),
     ("layers", "normalizer", "tokens"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
     ("systems",),
