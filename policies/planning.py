@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from worldjepa.checkpoint import load_world_model
-from worldjepa.evaluation.pairs import Pairs
 from worldjepa.planners import Planner
 from worldjepa.systems.world_model import WorldModel
 
@@ -32,7 +31,7 @@ class PlanningPolicy:
     Args:
         model: in eval mode.
         planner: searches normalised model actions.
-        cost: ``forward(latent (B,N,H,P,D), goal (B,P,D), action (B,N,H,A)) -> (B,N)``.
+        cost: ``forward(latent (B,N,H,P,D), goal (B,P,D), action (B,N,H,A), start (B,P,D)) -> (B,N)``.
         horizon: model steps planned ahead.
         replan_every: raw steps done before looking again, 1..horizon * frameskip. The frameskip is a good choice;
             fewer close the loop faster and plan as many times more.
@@ -78,12 +77,13 @@ class PlanningPolicy:
         """Forgets everything and takes up B goals.
 
         Args:
-            goal_observation: observations (B,...) of the goals, as the environment gives them.
+            goal_observation: observations (B,...) of the goals, as the environment gives them; empty where the cost
+                asks for none.
             seeds: B seeds of the environments' random streams.
         """
         self._generators = [torch.Generator(self.device).manual_seed(int(seed)) for seed in seeds]
         with self._autocast():
-            self._goal = self._encode(goal_observation)
+            self._goal = self._encode(goal_observation) if goal_observation else None
         reach = (self.model.num_history - 1) * self.model.frameskip
         self._seen: deque[Tensor | None] = deque(maxlen=reach + 1)  # per raw step (B,P,D); None where nobody will ask
         self._done: deque[Tensor] = deque(maxlen=max(reach, 1))  # per raw step (B,raw_action_dim), normalised
@@ -126,7 +126,8 @@ class PlanningPolicy:
 
         def evaluate(action: Tensor, where: slice) -> Tensor:
             latent = self.model.rollout(history[where], past[where], action)
-            return self.cost(latent, self._goal[where], action)
+            goal = None if self._goal is None else self._goal[where]
+            return self.cost(latent, goal, action, history[where][:, -1])
 
         plan = self.planner.plan(
             evaluate,
@@ -155,18 +156,19 @@ class PlanningPolicy:
 
     def _encode(self, observation: dict[str, np.ndarray]) -> Tensor:
         """Observations (B,...) -> latents float32 (B,P,D), in the planner's chunks, so as not to depend on B."""
-        tensors = {name: self._tensor(observation[name]) for name in self.observes}
+        tensors = {name: as_observation(observation[name], self.device) for name in self.observes}
         chunks = self.planner.chunks(len(self._generators), self.device)
         latents = [self.model.encode({name: x[where] for name, x in tensors.items()}) for where in chunks]
         return torch.cat(latents)[:, 0].float()
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        """(B,...) from the environment -> (B,1,...) for the library; pictures become channels first."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self.device)[:, None]
-        return tensor.movedim(-1, 2) if tensor.dtype == torch.uint8 else tensor.float()
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def as_observation(array: np.ndarray, device: torch.device) -> Tensor:
+    """(B,...) from the environment -> (B,1,...) for the library; pictures become channels first."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)[:, None]
+    return tensor.movedim(-1, 2) if tensor.dtype == torch.uint8 else tensor.float()
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -178,11 +180,11 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def load_planning_policy(
-    pairs: Pairs,
+    tasks: Sized,
     *,
     run_dir: str,
     planner: Planner,
-    cost: nn.Module,
+    cost: nn.Module | Callable[..., nn.Module],
     horizon: int = 5,
     replan_every: int = 5,
     shrink_horizon: bool = True,
@@ -190,11 +192,17 @@ def load_planning_policy(
     bf16: bool | None = None,
     device: str = "cpu",
 ) -> PlanningPolicy:
-    """A policy of a trained run; ``functools.partial`` of this is what evaluation workers are given."""
+    """A policy of a trained run; ``functools.partial`` of this is what evaluation workers are given.
+
+    Args:
+        tasks: not looked at.
+        cost: a cost, or what makes one of the model's ``reward``.
+    """
+    model = _load(str(Path(run_dir).resolve()), device)
     return PlanningPolicy(
-        _load(str(Path(run_dir).resolve()), device),
+        model,
         planner,
-        cost,
+        cost if isinstance(cost, nn.Module) else cost(reward=model.reward),
         horizon=horizon,
         replan_every=replan_every,
         shrink_horizon=shrink_horizon,

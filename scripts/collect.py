@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from worldjepa.collection import prepare_store
 from worldjepa.rollout import Factory
+from worldjepa.runs import player_factory
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="collect")
@@ -17,7 +18,7 @@ def main(config: DictConfig) -> None:
         store, sentence = prepare_store(
             path=config.store,
             env=Factory("gymnasium.make", {"id": env.id, **OmegaConf.to_container(env.kwargs, resolve=True)}),
-            scripted=Factory(plan.scripted),
+            scripted=player_factory(plan.scripted),
             replay=plan.replay,
             replay_fraction=plan.replay_fraction,
             demonstrations=config.data.demonstrations,

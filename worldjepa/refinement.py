@@ -25,6 +25,9 @@ from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_sy
 from worldjepa.training import REFINEMENT_FOLDER, train
 from worldjepa.types import Episode, FieldSpec, Observation
 
+ON_LATENTS = ("one_step", "rollout", "reward")
+"""Training terms that have a meaning without the encoder."""
+
 
 class StoredLatents(nn.Module):
     """In an encoder's place: passes on ``obs["latent"]`` (B,T,P,D)."""
@@ -62,9 +65,11 @@ def refine(
     store = encode_episodes(model, windows, path, settings.precision == "bf16")
     clips = Windows(store, windows.num_steps, windows.frameskip, ("latent",))
     stored = StoredLatents(model.num_tokens, model.latent_dim)
-    terms = {name: term for name, term in system.objective.terms.items() if name in ("one_step", "rollout")}
+    terms = {name: term for name, term in system.objective.terms.items() if name in ON_LATENTS}
     weights = {name: system.objective.weights[name] for name in terms}
-    predicting = build_system(WorldModel(stored, model.predictor, model.action_normalizer), terms, weights)
+    predicting = build_system(
+        WorldModel(stored, model.predictor, model.action_normalizer, model.reward), terms, weights
+    )
     changed = {name: getattr(refinement, name) for name in ("steps", "batch_size", "learning_rate")}
     # Whatever the predictor saw last in joint training, it sees other clips first here.
     settings = replace(settings, **changed, minutes=None, num_evaluations=1, seed=settings.seed + 2**31)
@@ -83,8 +88,9 @@ def encode_episodes(model: WorldModel, windows: Windows, path: Path, bf16: bool)
     The processes of a data-parallel group share the shards; those that are there already are kept.
     """
     state, source = PartialState(), windows.store
+    kept_columns = [name for name in ("action", "state", "reward") if name in source.spec.fields]
     latent = FieldSpec("float32", (model.num_tokens, model.latent_dim))
-    fields = {"latent": latent} | {name: source.spec.fields[name] for name in ("action", "state")}
+    fields = {"latent": latent} | {name: source.spec.fields[name] for name in kept_columns}
     device = next(model.parameters()).device
     with state.main_process_first():
         store = EpisodeStore.create(path, replace(source.spec, fields=fields))
@@ -99,7 +105,7 @@ def encode_episodes(model: WorldModel, windows: Windows, path: Path, bf16: bool)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             latents = [_encoded(model, episode, windows.observations, device) for episode in kept]
         episodes = [
-            Episode({**{key: e.arrays[key] for key in ("action", "state")}, "latent": z}, e.group, e.policy)
+            Episode({**{key: e.arrays[key] for key in kept_columns}, "latent": z}, e.group, e.policy)
             for e, z in zip(kept, latents, strict=True)
         ]
         store.write_shard(name, index, episodes)

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +32,13 @@ class Factory:
 
     target: str
     params: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: str | Mapping[str, Any]) -> Factory:
+        """A dotted name, or a mapping with one as ``_target_`` and the arguments beside it."""
+        if isinstance(config, str):
+            return cls(config)
+        return cls(config["_target_"], {name: value for name, value in config.items() if name != "_target_"})
 
     def build(self) -> Any:
         module, _, name = self.target.rpartition(".")
@@ -111,10 +118,11 @@ def record_episode(env: GoalEnv, player: Player, rng: np.random.Generator, num_f
     for _ in range(MAX_REJECTED):
         start, group = player.reset(rng)
         observation, info = env.reset(seed=int(rng.integers(2**31)), options={"state": start})
-        observations, states, actions = [observation], [info["state"]], []
+        observations, states, actions, rewards = [observation], [info["state"]], [], []
         for _ in range(num_frames - 1):
             actions.append(np.asarray(player.act(states[-1]), np.float32))
-            observation, _, _, _, info = env.step(actions[-1])
+            observation, reward, _, _, info = env.step(actions[-1])
+            rewards.append(reward)
             observations.append(observation)
             states.append(info["state"])
         if not player.keep(np.asarray(states)):
@@ -122,6 +130,8 @@ def record_episode(env: GoalEnv, player: Player, rng: np.random.Generator, num_f
         arrays = {name: np.stack([o[name] for o in observations]) for name in observation}
         arrays["action"] = np.stack([*actions, np.zeros(env.action_space.shape, np.float32)])
         arrays["state"] = np.asarray(states, np.float32)
+        if getattr(env, "rewarded", False):
+            arrays["reward"] = np.asarray([*rewards, 0.0], np.float32)
         return Episode(arrays, group, player.label)
     raise RuntimeError(f"{type(player).__name__} rejected {MAX_REJECTED} episodes in a row")
 

@@ -23,12 +23,13 @@ from accelerate import PartialState
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from worldjepa.checkpoint import CONFIG_FILE, write_text
+from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
+from worldjepa.files import write_text
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
@@ -81,7 +82,7 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
     return prepare_store(
         path=config.env.store,
         env=env_factory(config),
-        scripted=Factory(plan.scripted),
+        scripted=player_factory(plan.scripted),
         replay=plan.replay,
         replay_fraction=plan.replay_fraction,
         demonstrations=config.data.demonstrations,
@@ -97,6 +98,11 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
 def env_factory(config: DictConfig) -> Factory:
     """The recipe of a run's environment."""
     return Factory("gymnasium.make", {"id": config.env.id, **OmegaConf.to_container(config.env.kwargs, resolve=True)})
+
+
+def player_factory(node: str | DictConfig) -> Factory:
+    """The recipe of a player: a dotted name, or ``_target_`` with arguments."""
+    return Factory.from_config(node if isinstance(node, str) else OmegaConf.to_container(node, resolve=True))
 
 
 def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelSystem, Windows, TrainSettings]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,6 +89,8 @@ class EnvSpec:
         }
         fields["action"] = FieldSpec("float32", tuple(int(n) for n in env.action_space.shape))
         fields["state"] = FieldSpec("float32", (len(env.state_names),))
+        if getattr(env, "rewarded", False):
+            fields["reward"] = FieldSpec("float32", ())
         return cls(
             env_id=env.spec.id if env.spec is not None else type(env).__name__,
             fields=fields,
@@ -103,8 +106,8 @@ class Episode:
     """One recorded episode of L observations and L - 1 actions.
 
     Attributes:
-        arrays: column name -> array with leading axis L. ``action`` has L rows too; the last one is zero and leads
-            nowhere, so that all columns have one length.
+        arrays: column name -> array with leading axis L. ``action``, and ``reward`` where there is one, have L rows
+            too; the last one is zero and leads nowhere, so that all columns have one length.
         group: name of the thing that must never be split between training and held-out data, such as
             ``human/17`` for every noisy replay of demonstration 17.
         policy: who acted, such as ``scripted`` or ``human_replay``.
@@ -126,17 +129,22 @@ class Segment:
         observation: (B,T,...) by name.
         action: float32 (B,T-1,A) blocks of raw actions in the environment's units (the model holds the normaliser).
         state: float32 (B,T,S) simulator state, for probes only.
+        reward: float32 (B,T-1) the task's reward in each model step, mean over its raw steps; None where there is none.
     """
 
     observation: Observation
     action: Tensor
     state: Tensor
+    reward: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Segment:
+        """``change`` applied to every tensor."""
+        observation = {name: change(value) for name, value in self.observation.items()}
+        reward = None if self.reward is None else change(self.reward)
+        return Segment(observation, change(self.action), change(self.state), reward)
 
     def to(self, device) -> Segment:
-        def move(x: Tensor) -> Tensor:
-            return x.to(device, non_blocking=True)
-
-        return Segment({k: move(v) for k, v in self.observation.items()}, move(self.action), move(self.state))
+        return self.map(lambda x: x.to(device, non_blocking=True))
 
 
 @dataclass
@@ -149,6 +157,9 @@ class Prediction:
         one_step: (B,T-1,P,D) predictions of frames 1.. from the true past.
         rollout: (B,T-1,P,D) predictions of frames 1.. from frame 0 alone.
         action: (B,T-1,A) normalised.
+        reward: (B,T-1) what was got, see :class:`Segment`; None where the data have none.
+        guessed_reward: (B,T-1) from the true latents, and ``rollout_reward`` from the roll-out's, before and after
+            each model step; None where the data have none.
     """
 
     latent: Tensor
@@ -156,6 +167,9 @@ class Prediction:
     one_step: Tensor
     rollout: Tensor
     action: Tensor
+    reward: Tensor | None = None
+    guessed_reward: Tensor | None = None
+    rollout_reward: Tensor | None = None
 
 
 @dataclass
@@ -210,7 +224,8 @@ class GoalEnv(Protocol):
     """What the library asks of an environment, beside gymnasium's own API.
 
     ``reset(options={"state": ..., "goal_state": ...})`` starts from an exact simulator state; observations are a
-    dict with at least ``pixels`` uint8 (height, width, 3); ``info["state"]`` is the simulator state.
+    dict with at least ``pixels`` uint8 (height, width, 3); ``info["state"]`` is the simulator state. ``rewarded``,
+    where it is there and true, says that the rewards mean something and shall be stored.
     """
 
     state_names: tuple[str, ...]

@@ -11,13 +11,14 @@ class GoalDistance(nn.Module):
     shrinks towards the goal, asking to be near it earlier would forbid walking round the block.
     """
 
-    def forward(self, latent: Tensor, goal: Tensor, action: Tensor) -> Tensor:
+    def forward(self, latent: Tensor, goal: Tensor, action: Tensor, start: Tensor | None = None) -> Tensor:
         """Cost (B,N), float32, >= 0.
 
         Args:
             latent: (B,N,H,P,D) predicted latents.
             goal: (B,P,D) latent of the goal picture.
-            action: (B,N,H,A) the plans; every cost gets them, this one has no use for them.
+            action: (B,N,H,A) the plans, and
+            start: (B,P,D) latent of the present; every cost gets them, this one has no use for them.
         """
         assert goal.shape == (len(latent), *latent.shape[3:]), f"goal {goal.shape} for latents {latent.shape}"
         # Squares of bfloat16 differences would lose the order of candidates close to the goal.

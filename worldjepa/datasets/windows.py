@@ -112,15 +112,20 @@ class Windows:
             for name in {*self.observations, "state"}
         }
         action = np.empty((size, (steps - 1) * skip, *fields["action"].shape), np.float32)
+        rewarded = "reward" in fields
+        reward = np.empty((size, (steps - 1) * skip), np.float32)
         for row, (episode, start) in enumerate(zip(*self.locate(indices), strict=True)):
             columns, first = self.store.place(episode)
             begin = first + start
             for name, array in out.items():
                 array[row] = columns[name][begin : begin + self.num_frames : skip]
             action[row] = columns["action"][begin : begin + self.num_frames - 1]
+            if rewarded:
+                reward[row] = columns["reward"][begin : begin + self.num_frames - 1]
         tensors = {name: torch.from_numpy(array) for name, array in out.items()}
         observation = {name: channels_first(tensors[name]) for name in self.observations}
-        return Segment(observation, torch.from_numpy(action.reshape(size, steps - 1, -1)), tensors["state"])
+        per_step = torch.from_numpy(reward.reshape(size, steps - 1, skip)).mean(-1) if rewarded else None
+        return Segment(observation, torch.from_numpy(action.reshape(size, steps - 1, -1)), tensors["state"], per_step)
 
     def sample(self, batch_size: int, seed: int, step: int, rank: int = 0, world_size: int = 1) -> Segment:
         """Rank ``rank``'s slice of the random batch of training step ``step``.
@@ -219,7 +224,7 @@ class Prefetcher:
             try:
                 for step in steps:
                     segment = windows.sample(batch_size, seed, step, rank, world_size)
-                    if not self._put(_pinned(segment) if pin_memory else segment):
+                    if not self._put(segment.map(torch.Tensor.pin_memory) if pin_memory else segment):
                         return
                 self._put(None)
             except BaseException as error:  # handed to the consumer, who raises it
@@ -259,11 +264,6 @@ class Prefetcher:
 def channels_first(x: torch.Tensor) -> torch.Tensor:
     """Pictures (B,T,height,width,3) seen as (B,T,3,height,width); anything else as it is."""
     return x.permute(0, 1, 4, 2, 3) if x.ndim == 5 else x
-
-
-def _pinned(segment: Segment) -> Segment:
-    observation = {name: x.pin_memory() for name, x in segment.observation.items()}
-    return Segment(observation, segment.action.pin_memory(), segment.state.pin_memory())
 
 
 def _check_known(name: str, known, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from worldjepa.objectives.inverse_dynamics import InverseDynamics
 from worldjepa.objectives.prediction import OneStepError, RolloutError
+from worldjepa.objectives.reward import RewardError
 from worldjepa.objectives.sigreg import LatentSigReg, SigReg
 from worldjepa.objectives.vicreg import LatentVicReg, VicReg
 from worldjepa.objectives.weighted_sum import WeightedSum
@@ -11,6 +12,7 @@ __all__ = [
     "LatentSigReg",
     "LatentVicReg",
     "OneStepError",
+    "RewardError",
     "RolloutError",
     "SigReg",
     "VicReg",

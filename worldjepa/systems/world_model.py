@@ -17,6 +17,26 @@ from worldjepa.targets import Live, Target
 from worldjepa.types import EnvSpec, Observation, Prediction, Segment
 
 
+class RewardHead(nn.Module):
+    """A task's reward per raw step, guessed from the latents before and after a model step (both: speeds count).
+
+    Args:
+        latent_dim, num_tokens: D and P.
+        width: of the hidden layers.
+    """
+
+    def __init__(self, latent_dim: int, num_tokens: int, width: int = 128):
+        super().__init__()
+        size = 2 * latent_dim * num_tokens
+        self.net = nn.Sequential(
+            nn.Linear(size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, before: Tensor, after: Tensor) -> Tensor:
+        """(...,P,D), (...,P,D) -> (...)."""
+        return self.net(torch.cat([before.flatten(-2), (after - before).flatten(-2)], -1)).squeeze(-1)
+
+
 class WorldModel(nn.Module):
     """An encoder, an action-conditioned predictor and the action statistics: all that planning needs.
 
@@ -25,13 +45,21 @@ class WorldModel(nn.Module):
         predictor: any module with ``forward(latent, action)``, ``rollout(latent, past_action, action)`` and
             ``num_history``; see :func:`build_world_model`.
         action_normalizer: between raw action blocks and model actions.
+        reward: where the data have rewards.
     """
 
-    def __init__(self, encoder: nn.Module, predictor: nn.Module, action_normalizer: ActionNormalizer):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        predictor: nn.Module,
+        action_normalizer: ActionNormalizer,
+        reward: RewardHead | None = None,
+    ):
         super().__init__()
         self.encoder = encoder
         self.predictor = predictor
         self.action_normalizer = action_normalizer
+        self.reward = reward
         self.num_tokens: int = encoder.num_tokens
         self.latent_dim: int = encoder.latent_dim
         self.num_history: int = predictor.num_history
@@ -103,14 +131,20 @@ class WorldModelSystem(nn.Module):
         action = self.model.normalize_action(segment.action)
         one_step = self.model.predict(latent[:, :-1], action)
         rollout = self.model.rollout(latent[:, :1], action[:, :0], action[:, None])[:, 0]
-        return Prediction(latent, target, one_step, rollout, action)
+        if self.model.reward is None:
+            return Prediction(latent, target, one_step, rollout, action)
+        # The latents stay what prediction makes of them: the head only reads.
+        known, imagined = latent.detach(), torch.cat([latent[:, :1], rollout], 1).detach()
+        guesses = [self.model.reward(z[:, :-1], z[:, 1:]) for z in (known, imagined)]
+        return Prediction(latent, target, one_step, rollout, action, segment.reward, *guesses)
 
     def forward(self, segment: Segment, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Name -> scalar of every training term, and their weighted ``total``."""
         prediction = self.predict_clip(segment)
         # Losses are differences of nearly equal numbers and covariances: float32, whatever the autocast type.
         with torch.autocast(segment.action.device.type, enabled=False):
-            floats = Prediction(*(getattr(prediction, name).float() for name in prediction.__dataclass_fields__))
+            values = (getattr(prediction, name) for name in prediction.__dataclass_fields__)
+            floats = Prediction(*(value if value is None else value.float() for value in values))
             return self.objective(floats, generator)
 
     def update_target(self, progress: float) -> None:
@@ -121,12 +155,16 @@ class WorldModelSystem(nn.Module):
 def build_world_model(
     encoder: nn.Module, predictor: Callable[..., nn.Module], spec: EnvSpec, frameskip: int
 ) -> WorldModel:
-    """Puts a world model together for an environment; ``predictor`` takes latent_dim, num_tokens and action_dim."""
+    """Puts a world model together for an environment; ``predictor`` takes latent_dim, num_tokens and action_dim.
+
+    It gets a head for rewards where the environment's episodes have some.
+    """
     normalizer = ActionNormalizer(spec.action_low, spec.action_high, frameskip)
     built = predictor(
         latent_dim=encoder.latent_dim, num_tokens=encoder.num_tokens, action_dim=frameskip * spec.raw_action_dim
     )
-    return WorldModel(encoder, built, normalizer)
+    reward = RewardHead(encoder.latent_dim, encoder.num_tokens) if "reward" in spec.fields else None
+    return WorldModel(encoder, built, normalizer, reward)
 
 
 def build_system(
@@ -135,7 +173,12 @@ def build_system(
     weights: dict[str, float],
     target: Callable[[nn.Module], Target] = Live,
 ) -> WorldModelSystem:
-    """Adds target and objective; terms are modules, or factories that take latent_dim, num_tokens and action_dim."""
+    """Adds target and objective; terms are modules, or factories that take latent_dim, num_tokens and action_dim.
+
+    The term ``reward`` is left out where the model has no head for it.
+    """
+    if model.reward is None:
+        weights = {name: weight for name, weight in weights.items() if name != "reward"}
     sizes = {"latent_dim": model.latent_dim, "num_tokens": model.num_tokens, "action_dim": model.action_dim}
     modules = {
         name: term if isinstance(term, nn.Module) else term(**sizes)
