@@ -6,7 +6,7 @@ All follow :class:`worldjepa.evaluation.protocol.Policy`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from functools import partial
 from typing import Protocol
 
@@ -141,6 +141,43 @@ class PlayerPolicy:
         return np.stack([player.act(state) for player, state in zip(self._players, states, strict=True)])
 
 
+class Expert(Protocol):
+    """A player of a task that sees the simulator state."""
+
+    def begin(self, rng: np.random.Generator) -> None: ...
+
+    def act(self, state: np.ndarray) -> np.ndarray: ...
+
+
+class ExpertPolicy:
+    """An expert per environment; it sees simulator states, and is the ceiling that returns are compared with.
+
+    Args:
+        make_expert: builds one.
+    """
+
+    observes = ("state",)
+    num_plans = 0
+    plan_seconds = 0.0
+
+    def __init__(self, make_expert: Callable[[], Expert]):
+        self.make_expert = make_expert
+
+    def reset(self, goal_observation: dict[str, np.ndarray], seeds: Sequence[int]) -> None:
+        self._experts = [self.make_expert() for _ in seeds]
+        for expert, seed in zip(self._experts, seeds, strict=True):
+            expert.begin(np.random.default_rng(seed))
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        states = observation["state"]
+        return np.stack([expert.act(state) for expert, state in zip(self._experts, states, strict=True)])
+
+
+def make_expert(make: Callable[[], Expert], tasks: Sized) -> ExpertPolicy:
+    """For evaluations: ``functools.partial(make_expert, make)`` is picklable."""
+    return ExpertPolicy(make)
+
+
 def baselines(
     spec: EnvSpec,
     action_mean: Sequence[float],
@@ -149,21 +186,27 @@ def baselines(
     make_player: Callable[[], GoalPlayer] | None = None,
 ) -> dict[str, MakePolicy]:
     """Builders of ``random``, ``still``, ``replay`` and, with a player, ``scripted_pusher``, for ``judge``."""
-    policies: dict[str, MakePolicy] = {
-        "random": partial(_random, spec.action_low, spec.action_high, action_mean, action_std, frameskip),
-        "still": partial(_still, spec.raw_action_dim),
-        "replay": _replay,
-    }
+    policies: dict[str, MakePolicy] = {**floors(spec, action_mean, action_std, frameskip), "replay": _replay}
     if make_player is not None:
         policies["scripted_pusher"] = partial(_player, make_player)
     return policies
 
 
-def _random(low, high, mean, std, frameskip: int, pairs: Pairs) -> RandomPolicy:
+def floors(
+    spec: EnvSpec, action_mean: Sequence[float], action_std: Sequence[float], frameskip: int
+) -> dict[str, Callable[[Sized], RandomPolicy | StillPolicy]]:
+    """Builders of ``random`` and ``still``, for ``judge`` and ``gather_returns``."""
+    return {
+        "random": partial(_random, spec.action_low, spec.action_high, action_mean, action_std, frameskip),
+        "still": partial(_still, spec.raw_action_dim),
+    }
+
+
+def _random(low, high, mean, std, frameskip: int, tasks: Sized) -> RandomPolicy:
     return RandomPolicy(low, high, mean, std, frameskip)
 
 
-def _still(raw_action_dim: int, pairs: Pairs) -> StillPolicy:
+def _still(raw_action_dim: int, tasks: Sized) -> StillPolicy:
     return StillPolicy(raw_action_dim)
 
 

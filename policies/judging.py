@@ -1,31 +1,41 @@
-"""The judgement of a run: planner, floors, ceiling and scripted reference on frozen pairs; videos and the page."""
+"""Judges policies: goals reached on frozen pairs, or reward gathered; floors, ceiling, videos and the report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sized
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from policies.baselines import baselines
+from policies.baselines import baselines, floors, make_expert
 from policies.planning import load_planning_policy
-from worldjepa.checkpoint import load_world_model, write_text
+from worldjepa.checkpoint import load_world_model
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.figures import collect_figures
 from worldjepa.evaluation.pairs import sample_pairs
-from worldjepa.evaluation.protocol import Result, judge
+from worldjepa.evaluation.protocol import Policy, Result, judge
+from worldjepa.evaluation.returns import Returns, gather_returns
 from worldjepa.evaluation.video import grid_frames, write_film
-from worldjepa.rollout import Factory
-from worldjepa.runs import PLANNING_FILE, env_factory
+from worldjepa.files import write_text
+from worldjepa.runs import PLANNING_FILE, env_factory, player_factory
 from worldjepa.training import num_cores, pick_device
+from worldjepa.types import EnvSpec
 
+RETURNS_FILE = "returns.json"
 # Clips that the report's retrieval and probes choose from, and that it shows; their random streams.
 NUM_POOL_CLIPS, NUM_SHOWN_CLIPS, FIGURE_SEEDS = 900, 300, (20_001, 20_002)
+MAX_FILM_FRAMES = 120
+"""Of episodes for reward, which are long."""
+
+MakePolicy = Callable[[Sized], Policy]
 
 
 def draw_splits(store: EpisodeStore, config: DictConfig, splits: str | list[str], num_pairs: int, seed: int):
@@ -49,6 +59,19 @@ def draw_splits(store: EpisodeStore, config: DictConfig, splits: str | list[str]
     }
 
 
+def planner_policy(run_dir: Path, config: DictConfig) -> MakePolicy:
+    """Builds the policy that plans with the model in ``run_dir`` as ``config`` says."""
+    return partial(
+        load_planning_policy,
+        run_dir=str(run_dir),
+        planner=instantiate(config.planner),
+        cost=instantiate(config.cost),
+        observes=tuple(config.observations),
+        device=pick_device(config.train.device),
+        **config.planning,
+    )
+
+
 def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> dict[str, Any]:
     """Judges the model in ``run_dir`` by ``config``'s planner and evaluation settings; writes table and videos.
 
@@ -60,34 +83,34 @@ def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> 
     Returns:
         The content of ``planning.json``.
     """
-    folder = folder or run_dir
+    statistics = load_world_model(run_dir)[0].action_normalizer
+    spread = statistics.center.tolist(), statistics.scale.tolist()
+    return judge_goals(config, {"planner": planner_policy(run_dir, config)}, spread, folder or run_dir)
+
+
+def judge_goals(
+    config: DictConfig, judged: dict[str, MakePolicy], spread: tuple[list[float], list[float]], folder: Path
+) -> dict[str, Any]:
+    """Judges policies on reaching goals, with floors, ceiling and privileged player beside them.
+
+    Args:
+        config: ``env``, whose store must be there, and ``evaluation``.
+        judged: name -> builder.
+        spread: mean and standard deviation of raw actions, for the random floor.
+        folder: where ``planning.json``, ``pairs/`` and ``videos/`` go.
+
+    Returns:
+        The content of ``planning.json``.
+    """
     settings = config.evaluation
-    device = pick_device(config.train.device)
     store = EpisodeStore.open(config.env.store)
-    model, _ = load_world_model(run_dir)
     splits = draw_splits(store, config, settings.splits, settings.pairs, settings.seed)
     for name, pairs in splits.items():
         pairs.save(folder / "pairs" / f"{name}-{settings.pairs}-{settings.seed}.json")
-    statistics = model.action_normalizer
-    goal_player = Factory(config.env.goal_player).build if config.env.get("goal_player") else None
-    policies = baselines(
-        store.spec, statistics.center.tolist(), statistics.scale.tolist(), config.env.frameskip, goal_player
-    )
-    policies["planner"] = partial(
-        load_planning_policy,
-        run_dir=str(run_dir),
-        planner=instantiate(config.planner),
-        cost=instantiate(config.cost),
-        observes=tuple(config.observations),
-        device=device,
-        **config.planning,
-    )
+    goal_player = player_factory(config.env.goal_player).build if config.env.get("goal_player") else None
+    policies = {**baselines(store.spec, *spread, config.env.frameskip, goal_player), **judged}
     build_env = env_factory(config).build
-    bar = Progress(
-        TextColumn("judging "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )
-    with bar:
-        task = bar.add_task("", total=sum(len(pairs) for pairs in splits.values()) * len(policies))
+    with _bar(sum(len(pairs) for pairs in splits.values()) * len(policies)) as advance:
         table, results = judge(
             splits,
             policies,
@@ -95,17 +118,64 @@ def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> 
             budget=config.env.budget,
             seed=settings.seed,
             num_workers=settings.workers or num_cores(),
-            on_progress=lambda n: bar.advance(task, n),
+            on_progress=advance,
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / PLANNING_FILE, json.dumps(table, indent=1))
-    for name, by_policy in results.items():
-        write_video(folder / "videos" / f"{name}.mp4", by_policy["planner"], build_env().unwrapped, settings.videos)
+    for split, by_policy in results.items():
+        for name in judged:
+            film = split if name == "planner" else f"{split}-{name}"
+            write_video(folder / "videos" / f"{film}.mp4", by_policy[name], build_env().unwrapped, settings.videos)
+    return table
+
+
+def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Path) -> dict[str, Any]:
+    """Judges policies on the task's reward over whole episodes; floors and, where one is known, the expert beside them.
+
+    Args:
+        config: ``env`` and ``evaluation``.
+        judged: name -> builder.
+        folder: where ``returns.json`` and ``videos/`` go.
+
+    Returns:
+        The content of ``returns.json``.
+    """
+    settings, build_env = config.evaluation, env_factory(config).build
+    env = build_env().unwrapped
+    if not getattr(env, "rewarded", False):
+        raise ValueError(f"{config.env.id} gives no rewards as it is set up here; use measure=goals")
+    spec = EnvSpec.from_env(env)
+    low, high = np.array(spec.action_low), np.array(spec.action_high)
+    policies = {**floors(spec, ((low + high) / 2).tolist(), ((high - low) / 2).tolist(), config.env.frameskip)}
+    if config.env.get("expert"):
+        policies["expert"] = partial(make_expert, player_factory(config.env.expert).build)
+    policies |= judged
+    num_steps = settings.get("steps") or config.env.episode_steps
+    with _bar(settings.episodes * len(policies)) as advance:
+        results = gather_returns(
+            policies,
+            build_env,
+            num_episodes=settings.episodes,
+            num_steps=num_steps,
+            seed=settings.seed,
+            num_workers=settings.workers or num_cores(),
+            on_progress=advance,
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {
+        "n": settings.episodes,
+        "steps": num_steps,
+        "seed": settings.seed,
+        "policies": {name: result.summary() for name, result in results.items()},
+    }
+    write_text(folder / RETURNS_FILE, json.dumps(table, indent=1))
+    for name in judged or policies:
+        write_returns_video(folder / "videos" / f"return-{name}.mp4", results[name], env, settings.videos)
     return table
 
 
 def write_video(path: Path, result: Result, env, num_pairs: int) -> None:
-    """A grid of the planner's first pairs that ask for more than moving the robot."""
+    """A grid of a policy's first pairs that ask for more than moving the robot."""
     rows = sorted(range(len(result.pairs)), key=lambda i: (not result.pairs.moved[i], i))[:num_pairs]
     if not rows:
         return
@@ -113,6 +183,25 @@ def write_video(path: Path, result: Result, env, num_pairs: int) -> None:
     solved = env.reached(states, goals[:, None])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_film(path, grid_frames(env, states, goals, solved), frame_rate=env.metadata["render_fps"])
+
+
+def write_returns_video(path: Path, result: Returns, env, num_episodes: int) -> None:
+    """A grid of a policy's first episodes, every so many steps."""
+    every = -(-result.trajectories.shape[1] // MAX_FILM_FRAMES)
+    states = result.trajectories[: min(num_episodes, 4), ::every]
+    if len(states):
+        frame_rate = max(1, round(env.metadata["render_fps"] / every))
+        write_film(path, grid_frames(env, states, None, None), frame_rate=frame_rate)
+
+
+@contextmanager
+def _bar(total: int):
+    bar = Progress(
+        TextColumn("judging "), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda n: bar.advance(task, n)
 
 
 def draw_figures(run_dir: Path, config: DictConfig) -> None:
@@ -126,19 +215,29 @@ def draw_figures(run_dir: Path, config: DictConfig) -> None:
     collect_figures(model, train, held_out, probe_targets, run_dir / "figures.npz")
 
 
-def summary(table: dict[str, Any]) -> str:
+def summary(table: dict[str, Any], judged: str = "planner") -> str:
     """One line per split in plain words."""
     lines = []
     for split, row in table.items():
-        low, high = row["planner"]["any"]["ci95"]
+        low, high = row[judged]["any"]["ci95"]
         others = ", ".join(
             f"{name.replace('_', ' ')} {row[name]['any']['rate']:.1%}"
             for name in ("random", "still", "replay", "scripted_pusher")
             if name in row
         )
         lines.append(
-            f"{split}: reached {row['planner']['any']['successes']} of {row['n']} unsolved goals within "
-            f"{row['budget']} steps ({row['planner']['any']['rate']:.1%}, 95 % interval {low:.1%} to {high:.1%}); "
+            f"{split}: reached {row[judged]['any']['successes']} of {row['n']} unsolved goals within "
+            f"{row['budget']} steps ({row[judged]['any']['rate']:.1%}, 95 % interval {low:.1%} to {high:.1%}); "
             f"{others}"
         )
     return "\n".join(lines)
+
+
+def returns_summary(table: dict[str, Any]) -> str:
+    """One line per policy in plain words."""
+    lines = []
+    for name, row in table["policies"].items():
+        low, high = row["return"]["ci95"]
+        interval = "" if low is None else f" (95 % interval {low:.1f} to {high:.1f})"
+        lines.append(f"{name.replace('_', ' ')}: mean return {row['return']['mean']:.1f}{interval}")
+    return "\n".join([f"{table['n']} episodes of {table['steps']} steps", *lines])

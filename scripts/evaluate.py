@@ -1,31 +1,60 @@
-"""Repeats a run's judgement with another planner, other pairs or another seed; see ``scripts/evaluate.py --help``."""
+"""Judges a policy, or a trained run once more by other settings; see ``python scripts/evaluate.py --help``."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from policies.judging import judge_run, summary
+from policies.judging import (
+    RETURNS_FILE,
+    MakePolicy,
+    judge_goals,
+    judge_returns,
+    judge_run,
+    planner_policy,
+    returns_summary,
+    summary,
+)
 from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import checked_main
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.datasets.windows import Windows
 from worldjepa.runs import PLANNING_FILE
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+MEASURES = ("goals", "return")
+EVALUATION = {"pairs": 100, "splits": "auto", "seed": 0, "workers": None, "videos": 12, "episodes": 20, "steps": None}
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
-    if config.run is None:
-        sys.exit("error: give run=<folder of a trained run>, such as run=runs/pusht")
-    run_dir, folder = Path(config.run), Path(config.out)
     try:
-        table = judge_run(run_dir, judged_config(run_dir, config), folder)
-    except ValueError as error:
+        run(config, Path(config.out or default_folder(config)))
+    except (ValueError, RuntimeError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
+
+
+def run(config: DictConfig, folder: Path) -> None:
+    if config.measure not in MEASURES:
+        raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {config.measure!r}")
+    name, judged = config.policy.name, judged_config(config)
+    if config.measure == "return":
+        table = judge_returns(judged, made_policies(config, judged), folder)
+        Console().print(returns_table(table))
+        print(f"{returns_summary(table)}\nwritten to {folder / RETURNS_FILE}")
+        return
+    if name == "expert":
+        raise ValueError("policy=expert gathers reward: use measure=return (goals have a privileged player anyway)")
+    if name == "planner":
+        table = judge_run(Path(config.run), judged, folder)
+    else:
+        table = judge_goals(judged, made_policies(config, judged), action_spread(judged), folder)
     for split, row in table.items():
         Console().print(rich_table(split, row))
         asked = "" if row["n"] == row["num_requested"] else f" ({row['num_requested']} asked for, there are no more)"
@@ -33,22 +62,71 @@ def main(config: DictConfig) -> None:
             f"{split}: {row['n']} unsolved pairs{asked}, {row['n_moved']} of which move something; "
             f"{row['excluded_solved']} solved from the start were left out; hash {row['manifest_hash']}"
         )
-    print(f"{summary(table)}\nwritten to {folder / PLANNING_FILE}")
+    print(f"{summary(table, name)}\nwritten to {folder / PLANNING_FILE}")
 
 
-def judged_config(run_dir: Path, config: DictConfig) -> DictConfig:
-    """The run's own configuration with what was asked for here in its place."""
-    file = run_dir / CONFIG_FILE
+def default_folder(config: DictConfig) -> str:
+    """A folder of its own for everything that may be asked."""
+    asked = HydraConfig.get().job.override_dirname.replace("/", "_")
+    return f"{config.run or 'runs/judged'}/evaluations/{asked}"
+
+
+def made_policies(config: DictConfig, judged: DictConfig) -> dict[str, MakePolicy]:
+    """The policy that was asked for, by name; the expert stands in every table of returns already."""
+    if config.policy.name == "planner":
+        return {"planner": planner_policy(Path(config.run), judged)}
+    if config.policy.make is None:
+        return {}
+    return {config.policy.name: instantiate(config.policy.make)}
+
+
+def judged_config(config: DictConfig) -> DictConfig:
+    """The run's own configuration, or that of an environment, with what was asked for here in its place."""
+    asked = {
+        name: {key: value for key, value in config[name].items() if value is not None}
+        for name in ("planning", "evaluation")
+    }
+    if config.run is None:
+        if config.policy.name == "planner":
+            raise ValueError("give run=<folder of a trained run>, such as run=runs/pusht, or another policy=")
+        if config.get("env") is None:
+            raise ValueError("give env=<environment>, such as env=reacher, or run=<folder of a trained run>")
+        return OmegaConf.create({"env": config.env, "evaluation": {**EVALUATION, **asked["evaluation"]}})
+    file = Path(config.run) / CONFIG_FILE
     if not file.is_file():
-        raise ValueError(f"{run_dir}: expected a run with {CONFIG_FILE}; give run=<its folder>")
+        raise ValueError(f"{config.run}: expected a run with {CONFIG_FILE}; give run=<its folder>")
     judged = OmegaConf.load(file)
+    if config.get("env") is not None and config.env.id != judged.env.id:
+        raise ValueError(
+            f"{config.run} was trained in {judged.env.id}, and env={config.env.name} is {config.env.id}; "
+            "leave env out, or give the run of that environment"
+        )
     for name in ("planner", "cost"):
         if config.get(name) is not None:
             judged[name] = config[name]
-    for name in ("planning", "evaluation"):
-        asked = {key: value for key, value in config[name].items() if value is not None}
-        judged[name] = OmegaConf.merge(judged.get(name, {}), asked)
+    judged.evaluation = OmegaConf.merge(EVALUATION, judged.evaluation, asked["evaluation"])
+    judged.planning = OmegaConf.merge(judged.planning, asked["planning"])
     return judged
+
+
+def action_spread(config: DictConfig) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the store's raw actions, for the random floor."""
+    windows = Windows(EpisodeStore.open(config.env.store), 2, config.env.frameskip, ())
+    std = windows.action_std()
+    return [0.0] * len(std), std.tolist()
+
+
+def returns_table(table: dict[str, Any]) -> Table:
+    """``returns.json`` for the terminal."""
+    shown = Table("policy", "mean return", "95 % interval", "success", "ms/plan", title_style="bold")
+    for name, row in table["policies"].items():
+        low, high = row["return"]["ci95"]
+        interval = "-" if low is None else f"{low:.1f} to {high:.1f}"
+        success = "-" if row["success"] is None else percent(row["success"])
+        shown.add_row(
+            name.replace("_", " "), f"{row['return']['mean']:.1f}", interval, success, f"{row['ms_per_plan'] or '-'}"
+        )
+    return shown
 
 
 def rich_table(split: str, row: dict[str, Any]) -> Table:

@@ -118,11 +118,13 @@ def probe_scatter(name: str, truth: np.ndarray, read: np.ndarray) -> Callable[[s
             low, high = float(truth.min()), float(truth.max())
             for i in range(truth.shape[1]):
                 label = "xyz"[i] if truth.shape[1] <= 3 else str(i)
-                axes.scatter(truth[:, i], read[:, i], s=5, alpha=0.45, color=PALETTE[i], linewidths=0, label=label)
+                axes.scatter(
+                    truth[:, i], read[:, i], s=5, alpha=0.45, color=PALETTE[i % len(PALETTE)], linewidths=0, label=label
+                )
             axes.plot([low, high], [low, high], color=ink, linewidth=0.9, alpha=0.7)
             if truth.shape[1] > 1:
                 axes.legend(frameon=False, fontsize=8, labelcolor=ink, markerscale=2.5, loc="upper left")
-            unit, error = "simulator units", f"rms {rms_distance(read, truth):.1f}"
+            unit, error = "simulator units", f"rms {rms_distance(read, truth):.3g}"
         axes.set_title(f"{plain(name)}: {explained}, {error}", fontsize=9.5)
         axes.set_xlabel(f"true ({unit})")
         axes.set_ylabel(f"read off the latent ({unit})")

@@ -74,8 +74,8 @@ class Result:
         """Plain JSON values: rates with Wilson 95 % intervals, of all pairs and of the moved ones."""
         at = f"at_{self.pairs.goal_offset}"
         outcomes = {"any": self.any, at: self.at_offset, "end": self.end}
-        rates = {name: _rate(success) for name, success in outcomes.items()}
-        rates |= {f"{name}_moved": _rate(success[self.pairs.moved]) for name, success in outcomes.items()}
+        rates = {name: rate(success) for name, success in outcomes.items()}
+        rates |= {f"{name}_moved": rate(success[self.pairs.moved]) for name, success in outcomes.items()}
         ms_per_plan = round(1e3 * self.plan_seconds / self.num_plans, 2) if self.num_plans else None
         return {**rates, "ms_per_plan": ms_per_plan}
 
@@ -104,7 +104,7 @@ def evaluate(
         batch_size: pairs played side by side.
         on_progress: called with the number of pairs just finished.
     """
-    with _mapper(num_workers) as run:
+    with workers(num_workers) as run:
         return _evaluate(run, make_policy, make_env, pairs, budget, seed, batch_size, on_progress)
 
 
@@ -128,7 +128,7 @@ def judge(
     """
     table: dict[str, Any] = {}
     results: dict[str, dict[str, Result]] = {}
-    with _mapper(num_workers) as run:
+    with workers(num_workers) as run:
         for split, pairs in splits.items():
             results[split] = {
                 name: _evaluate(run, make_policy, make_env, pairs, budget, seed, batch_size, on_progress)
@@ -183,25 +183,25 @@ def play(make_policy: MakePolicy, make_env: MakeEnv, pairs: Pairs, *, budget: in
     envs = [make_env().unwrapped for _ in range(len(pairs))]
     try:
         goals = [
-            _named(env.observe_state(goal), goal, policy.observes)
+            named(env.observe_state(goal), goal, policy.observes)
             for env, goal in zip(envs, pairs.goal_state, strict=True)
         ]
         observations = []
         for i, env in enumerate(envs):
             options = {"state": pairs.start_state[i], "goal_state": pairs.goal_state[i]}
             observation, _ = env.reset(seed=seeds[i] % 2**31, options=options)
-            observations.append(_named(observation, env.get_state(), policy.observes))
-        policy.reset(_stack(goals), seeds)
+            observations.append(named(observation, env.get_state(), policy.observes))
+        policy.reset(stacked(goals), seeds)
         states = [np.stack([env.get_state() for env in envs])]
         for _ in range(budget):
-            actions = np.asarray(policy.act(_stack(observations)), np.float32)
+            actions = np.asarray(policy.act(stacked(observations)), np.float32)
             expected = (len(envs), *envs[0].action_space.shape)
             if actions.shape != expected or not np.isfinite(actions).all():
                 raise ValueError(f"the policy must return finite actions {expected}, got {actions.shape}: {actions}")
             observations = []
             for env, action in zip(envs, actions, strict=True):
                 observation = env.step(action)[0]
-                observations.append(_named(observation, env.get_state(), policy.observes))
+                observations.append(named(observation, env.get_state(), policy.observes))
             states.append(np.stack([env.get_state() for env in envs]))
         trajectories = np.stack(states, 1)
         reached = np.asarray(envs[0].reached(trajectories, pairs.goal_state[:, None]), bool)
@@ -224,7 +224,7 @@ def pair_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, int(index)]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _named(observation: dict[str, np.ndarray], state: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def named(observation: dict[str, np.ndarray], state: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What a policy asked for, and nothing else."""
     known = {**observation, "state": state}
     missing = [name for name in names if name not in known]
@@ -233,11 +233,11 @@ def _named(observation: dict[str, np.ndarray], state: np.ndarray, names: tuple[s
     return {name: known[name] for name in names}
 
 
-def _stack(observations: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def stacked(observations: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.stack([observation[name] for observation in observations]) for name in observations[0]}
 
 
-def _rate(success: np.ndarray) -> dict[str, Any]:
+def rate(success: np.ndarray) -> dict[str, Any]:
     n, num_successes = len(success), int(success.sum())
     if n == 0:
         return {"rate": None, "ci95": None, "successes": 0, "n": 0}
@@ -245,7 +245,7 @@ def _rate(success: np.ndarray) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _mapper(num_workers: int) -> Iterator[Callable[..., Iterator[Result]]]:
+def workers(num_workers: int) -> Iterator[Callable[..., Iterator[Result]]]:
     """A ``map`` over this process or several, each on one thread."""
     if num_workers < 1:
         raise ValueError(f"num_workers must be >= 1, got {num_workers}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from worldjepa.files import written_whole
 
 BACKGROUND = (24, 26, 31)
 UNSOLVED = (92, 97, 110)
@@ -18,8 +19,8 @@ GAP, BORDER, LABEL_HEIGHT = 6, 3, 18
 def grid_frames(
     env,
     states: np.ndarray,
-    goal_states: np.ndarray,
-    solved: np.ndarray,
+    goal_states: np.ndarray | None,
+    solved: np.ndarray | None,
     *,
     columns: int = 4,
     cell: int = 128,
@@ -30,7 +31,7 @@ def grid_frames(
         env: an environment that follows GoalEnv; its ``render_state(state)``, uint8 (height, width, 3), is used where
             it has one, else the pixels that the model sees. Either is resized to the cell.
         states: (num_pairs, num_frames, S) simulator states.
-        goal_states: (num_pairs, S).
+        goal_states: (num_pairs, S); None where there are no goals, and then ``solved`` is None too.
         solved: bool (num_pairs, num_frames), whether the goal is reached at that frame; a cell stays green from its
             first True on.
         columns: cells per row.
@@ -39,8 +40,11 @@ def grid_frames(
     Returns:
         uint8 (num_frames, height, width, 3) with even height and width.
     """
-    states, goal_states, solved = np.asarray(states), np.asarray(goal_states), np.asarray(solved, bool)
+    states = np.asarray(states)
     num_pairs, num_frames = states.shape[:2]
+    has_goals = goal_states is not None
+    goal_states = np.asarray(goal_states) if has_goals else states[:, -1]
+    solved = np.asarray(solved, bool) if has_goals else np.zeros(states.shape[:2], bool)
     if num_pairs == 0 or solved.shape != (num_pairs, num_frames) or len(goal_states) != num_pairs:
         raise ValueError(
             "a film needs states (num_pairs >= 1, num_frames, S), goal_states (num_pairs, S) and solved "
@@ -67,12 +71,13 @@ def grid_frames(
             colour = SOLVED if done else UNSOLVED
             draw.rectangle((left, top, left + cell + 2 * BORDER - 1, top + cell + 2 * BORDER - 1), fill=colour)
             canvas.paste(_picture(env, states[i, step], cell), (left + BORDER, top + BORDER))
-            corner = (left + BORDER + cell - inset, top + BORDER)
-            draw.rectangle((corner[0] - 2, corner[1], corner[0] + inset - 1, corner[1] + inset + 1), fill=colour)
-            canvas.paste(goals[i], corner)
             label_y = top + cell + 2 * BORDER + 2
-            label = f"solved at {first_solved[i]}" if done else "not yet" if step < num_frames - 1 else "not solved"
-            draw.text((left + 1, label_y), label, fill=SOLVED if done else TEXT, font=font)
+            if has_goals:
+                corner = (left + BORDER + cell - inset, top + BORDER)
+                draw.rectangle((corner[0] - 2, corner[1], corner[0] + inset - 1, corner[1] + inset + 1), fill=colour)
+                canvas.paste(goals[i], corner)
+                label = f"solved at {first_solved[i]}" if done else "not yet" if step < num_frames - 1 else "not solved"
+                draw.text((left + 1, label_y), label, fill=SOLVED if done else TEXT, font=font)
             draw.text((left + cell + 2 * BORDER - 1, label_y), f"step {step}", fill=TEXT, font=font, anchor="ra")
         frames[step] = np.asarray(canvas)
     return frames
@@ -94,13 +99,8 @@ def write_film(path: str | Path, frames: np.ndarray, *, frame_rate: float = 10.0
     if path.suffix not in writers:
         raise ValueError(f"a film ends in one of {', '.join(writers)}, got {path.name!r}; rename it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # written beside and renamed, so that a killed run never leaves half a film behind; writers look at the suffix
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        writers[path.suffix](partial, frames, frame_rate)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as beside:  # writers look at the suffix
+        writers[path.suffix](beside, frames, frame_rate)
     return path
 
 
