@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from worldjepa.runs import machine
-from worldjepa.studies import i_jepa_digits, pusht, variants
+from worldjepa.studies import i_jepa_digits, mujoco, pusht, variants
 from worldjepa.studies.record import write_result
 from worldjepa.studies.tables import update_tables
 
@@ -37,6 +37,7 @@ STUDIES = {
     "pusht_gpu": (pusht_gpu, "+experiment=pusht_gpu, one seed (about an hour on one GPU)"),
     "encoders": (variants.encoders, "convnet, ViT and glimpse under one budget"),
     "objectives": (variants.objectives, "SIGReg, VICReg and EMA, with and without inverse dynamics"),
+    "mujoco": (mujoco.run, "experts, goals and return in dm_control, from pixels (hours on 2 cores; resumable)"),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from worldjepa.checkpoint import write_text
+from worldjepa.files import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
 from worldjepa.training import read_metrics
@@ -19,19 +19,21 @@ NUM_PAIRS = 200
 SPLITS = ("scripted", "human")
 
 
-def run_seed(name: str, seed: int, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def run_seed(
+    name: str, seed: int, overrides: Sequence[str] = (), env: str = "pusht", num_pairs: int = NUM_PAIRS
+) -> dict[str, Any]:
     """One whole job in a process and a store of its own, or what is left of it; its table, last probes and facts."""
     run_dir = Path("runs") / f"study-{name}" / f"seed-{seed}"
     summary = run_dir / "summary.json"
     if not summary.is_file():
         command = [
-            *(sys.executable, "scripts/train_world_model.py", "env=pusht", *overrides),
+            *(sys.executable, "scripts/train_world_model.py", f"env={env}", *overrides),
             *(f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"),
-            *(f"evaluation.pairs={NUM_PAIRS}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
+            *(f"evaluation.pairs={num_pairs}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
         ]
         subprocess.run(command, check=True)
         rows = read_metrics(run_dir)
-        probes = next(row for row in reversed(rows) if "eval/linear/block_angle/r2" in row)
+        probes = next(row for row in reversed(rows) if "eval/rankme" in row)
         speeds = [row["images_per_s"] for row in rows if "images_per_s" in row]
         outcome = {
             "planning": json.loads((run_dir / "planning.json").read_text()),
