@@ -152,12 +152,14 @@ class ControlPlayer(Wanderer):
         self.expert_fraction = expert_fraction
         self.expert = Mppi(task, action_repeat) if expert_fraction > 0 else None
 
-    def _begin(self, rng: np.random.Generator) -> None:
-        super()._begin(rng)
+    def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """A start of the task, or what wandering has made of it some steps later; a group of its own."""
+        start = super().reset(rng)
         self._is_expert = rng.random() < self.expert_fraction
         if self._is_expert:
             self._strength = float(rng.choice(self.noise_levels))
             self.expert.begin(rng)
+        return start
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (A,) action in [-1, 1]."""

@@ -29,21 +29,21 @@ class Wanderer:
         self.env = gym.make(id, **{**(kwargs or {}), "pixels": False}).unwrapped
 
     def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
-        """A start of the task, or what has become of it some steps later; a group of its own."""
-        self._begin(rng)
-        _, info = self.env.reset(seed=int(rng.integers(2**31)))
-        for _ in range(int(rng.integers(self.warm_up + 1))):
-            *_, info = self.env.step(self.act(info["state"]))
-        return info["state"], f"{self.label}/{int(rng.integers(2**62)):016x}"
-
-    def _begin(self, rng: np.random.Generator) -> None:
+        """A start of the task, or what wandering has made of it some steps later; a group of its own."""
         self._rng = rng
         self._correlation = float(rng.choice(self.correlations))
         self._strength = float(rng.choice(self.strengths))
         self._noise = rng.standard_normal(self.env.action_space.shape)
+        _, info = self.env.reset(seed=int(rng.integers(2**31)))
+        for _ in range(int(rng.integers(self.warm_up + 1))):
+            *_, info = self.env.step(self._wander())
+        return info["state"], f"{self.label}/{int(rng.integers(2**62)):016x}"
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (A,) action in [-1, 1]."""
+        return self._wander()
+
+    def _wander(self) -> np.ndarray:
         rho = self._correlation
         self._noise = rho * self._noise + np.sqrt(1 - rho**2) * self._rng.standard_normal(self._noise.shape)
         return np.clip(self._strength * self._noise, -1, 1).astype(np.float32)
