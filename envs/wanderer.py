@@ -20,8 +20,8 @@ class Wanderer:
         label: written into every episode as its policy.
     """
 
-    correlations = (0.5, 0.9, 0.98)  # of the noise, from one step to the next
-    strengths = (0.3, 0.7, 1.2)  # standard deviation of the actions
+    correlations = (0.95, 0.98)  # of the noise, from one step to the next: actions must get somewhere
+    strengths = (0.7, 1.5)  # standard deviation of the actions
     warm_up = 150  # the most steps that an episode has gone on before it is recorded
 
     def __init__(self, id: str, kwargs: Mapping[str, Any] | None = None, label: str = "scripted"):

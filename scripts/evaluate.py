@@ -25,7 +25,8 @@ from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import checked_main
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
-from worldjepa.runs import PLANNING_FILE
+from worldjepa.runs import PLANNING_FILE, env_factory
+from worldjepa.types import EnvSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MEASURES = ("goals", "return")
@@ -96,17 +97,25 @@ def judged_config(config: DictConfig) -> DictConfig:
     if not file.is_file():
         raise ValueError(f"{config.run}: expected a run with {CONFIG_FILE}; give run=<its folder>")
     judged = OmegaConf.load(file)
-    if config.get("env") is not None and config.env.id != judged.env.id:
-        raise ValueError(
-            f"{config.run} was trained in {judged.env.id}, and env={config.env.name} is {config.env.id}; "
-            "leave env out, or give the run of that environment"
-        )
+    if config.get("env") is not None:
+        check_env_fits(config, judged)
+        judged.env = OmegaConf.merge(config.env, {"store": judged.env.store})
     for name in ("planner", "cost"):
         if config.get(name) is not None:
             judged[name] = config[name]
     judged.evaluation = OmegaConf.merge(EVALUATION, judged.evaluation, asked["evaluation"])
     judged.planning = OmegaConf.merge(judged.planning, asked["planning"])
     return judged
+
+
+def check_env_fits(asked: DictConfig, trained: DictConfig) -> None:
+    """Refuses an environment that shows or takes other things than the one a run was trained in."""
+    found, expected = (EnvSpec.from_env(env_factory(config).build()) for config in (asked, trained))
+    if found != expected:
+        raise ValueError(
+            f"the run was trained in another environment: {'; '.join(found.differences(expected))}; leave env out, "
+            f"or give the run of env={asked.env.name} as it is set here"
+        )
 
 
 def action_spread(config: DictConfig) -> tuple[list[float], list[float]]:

@@ -40,6 +40,7 @@ def clone(config: DictConfig, folder: Path) -> None:
 
     if config.run is None:
         raise ValueError("behaviour cloning learns on a world model's latents: give run=<folder of a trained run>")
+    OmegaConf.resolve(config)
     open_run(folder, OmegaConf.create({"world_model": config.run, "policy": config.policy, "train": config.train}))
     launch(train_cloning, (str(folder),), pick_processes(TrainSettings(**config.train)))
 

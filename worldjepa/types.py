@@ -79,6 +79,10 @@ class EnvSpec:
             frame_rate=float(values["frame_rate"]),
         )
 
+    def differences(self, expected: EnvSpec) -> list[str]:
+        """A sentence for everything in which this specification is not the expected one."""
+        return _differences(self.to_dict(), expected.to_dict())
+
     @classmethod
     def from_env(cls, env) -> EnvSpec:
         """Reads the specification off an environment that follows :class:`GoalEnv`."""
@@ -99,6 +103,17 @@ class EnvSpec:
             state_names=tuple(env.state_names),
             frame_rate=float(env.metadata["render_fps"]),
         )
+
+
+def _differences(found: Any, expected: Any, name: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        keys = sorted(set(found) | set(expected))
+        return [
+            line
+            for key in keys
+            for line in _differences(found.get(key), expected.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if found == expected else [f"{name} is {found}, expected {expected}"]
 
 
 @dataclass

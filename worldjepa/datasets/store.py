@@ -117,8 +117,7 @@ class EpisodeStore:
             raise ValueError(f"{file}: the specification has hash {stored.hash}, expected {content.get('hash')}")
         if spec is not None and spec != stored:
             raise ValueError(
-                f"{file} describes another environment: {'; '.join(_differences(stored.to_dict(), spec.to_dict()))}; "
-                "use another store"
+                f"{file} describes another environment: {'; '.join(stored.differences(spec))}; use another store"
             )
         store = cls(path, stored)
         store.refresh()
@@ -355,18 +354,6 @@ def _check_name(name: str, what: str) -> None:
 def _shard_name(source: str, index: int) -> str:
     _check_name(source, "source")
     return f"{source}-{index:05d}"
-
-
-def _differences(stored: Any, expected: Any, name: str = "") -> list[str]:
-    """Sentences for every leaf at which two specifications differ."""
-    if isinstance(stored, dict) and isinstance(expected, dict):
-        keys = sorted(set(stored) | set(expected))
-        return [
-            line
-            for key in keys
-            for line in _differences(stored.get(key), expected.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if stored == expected else [f"{name} is {stored}, expected {expected}"]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
