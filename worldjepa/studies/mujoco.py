@@ -11,7 +11,8 @@ from typing import Any
 
 from worldjepa.rollout import Factory
 from worldjepa.runs import machine
-from worldjepa.studies.pusht import outcomes, run_seed
+from worldjepa.studies.jobs import outcomes
+from worldjepa.studies.pusht import run_seed
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
 
 SEEDS = (0, 1, 2)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from worldjepa.files import write_text
 from worldjepa.runs import machine
+from worldjepa.studies.jobs import outcomes, run_job
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
-from worldjepa.training import read_metrics
 
 NUM_PAIRS = 200
 SPLITS = ("scripted", "human")
@@ -22,34 +18,12 @@ SPLITS = ("scripted", "human")
 def run_seed(
     name: str, seed: int, overrides: Sequence[str] = (), env: str = "pusht", num_pairs: int = NUM_PAIRS
 ) -> dict[str, Any]:
-    """One whole job in a process and a store of its own, or what is left of it; its table, last probes and facts."""
+    """One whole job with a store of its own, from nothing; see :func:`worldjepa.studies.jobs.run_job`."""
     run_dir = Path("runs") / f"study-{name}" / f"seed-{seed}"
-    summary = run_dir / "summary.json"
-    if not summary.is_file():
-        command = [
-            *(sys.executable, "scripts/train_world_model.py", f"env={env}", *overrides),
-            *(f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"),
-            *(f"evaluation.pairs={num_pairs}", f"run_dir={run_dir}", f"env.store={run_dir}/store"),
-        ]
-        subprocess.run(command, check=True)
-        rows = read_metrics(run_dir)
-        probes = next(row for row in reversed(rows) if "eval/rankme" in row)
-        speeds = [row["images_per_s"] for row in rows if "images_per_s" in row]
-        outcome = {
-            "planning": json.loads((run_dir / "planning.json").read_text()),
-            "facts": json.loads((run_dir / "facts.json").read_text()),
-            "probes": probes,
-            "images_per_s": sorted(speeds)[len(speeds) // 2],
-        }
-        write_text(summary, json.dumps(outcome, indent=1))
-        shutil.rmtree(run_dir / "store")  # gigabytes that the same seed would make again
-    return json.loads(summary.read_text())
-
-
-def outcomes(jobs: Sequence[dict], split: str, player: str, measure: str) -> list[tuple[int, int]]:
-    """(successes, pairs) of each job."""
-    entries = [job["planning"][split][player][measure] for job in jobs if split in job["planning"]]
-    return [(entry["successes"], entry["n"]) for entry in entries]
+    words = [f"env={env}", *overrides, f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"]
+    job = run_job(run_dir, [*words, f"evaluation.pairs={num_pairs}", f"env.store={run_dir}/store"])
+    shutil.rmtree(run_dir / "store", ignore_errors=True)  # gigabytes that the same seed would make again
+    return job
 
 
 def run(

@@ -7,10 +7,7 @@ an hour, so speeds are measured against each other first, in turns, and every va
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +22,8 @@ from hydra.core.config_store import ConfigStore
 from worldjepa.config import RUN_SCHEMA
 from worldjepa.files import write_text
 from worldjepa.runs import build_training, machine, open_store
-from worldjepa.studies.pusht import SPLITS, outcomes
+from worldjepa.studies.jobs import outcomes, run_job
+from worldjepa.studies.pusht import SPLITS
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
 from worldjepa.training import num_cores, read_metrics, train
 
@@ -66,15 +64,15 @@ def _study(name: str, variants: dict[str, Sequence[str]], command: str) -> None:
     }
     # One process of one thread each, a job per core: every variant gets the same share of the machine.
     with ThreadPoolExecutor(num_cores()) as pool:
-        results = dict(zip(jobs, pool.map(lambda job: _run(*job), jobs.values()), strict=True))
+        results = dict(zip(jobs, pool.map(lambda job: run_job(*job, one_thread=True), jobs.values()), strict=True))
     figures: dict[str, Any] = {}
     for variant in variants:
         done = [results[variant, seed] for seed in SEEDS]
         for split in SPLITS:
             if outcomes(done, split, "planner", "any"):
                 figures[f"{variant}_{split}_success"] = rate_figure(outcomes(done, split, "planner", "any"))
-        for figure in ("angle_r2", "rankme"):
-            figures[f"{variant}_{figure}"] = mean_figure([job[figure] for job in done])
+        for figure, probe in (("angle_r2", "linear/block_angle/r2"), ("rankme", "rankme")):
+            figures[f"{variant}_{figure}"] = mean_figure([job["probes"][f"eval/{probe}"] for job in done])
         figures[f"{variant}_steps"] = mean_figure([steps[variant]])
         figures[f"{variant}_images_per_s"] = mean_figure(speeds[variant])
     write_result(name, command, machine(), SEEDS, figures)
@@ -112,25 +110,4 @@ def _job(overrides: Sequence[str], seed: int, steps: int) -> tuple[Path, list[st
     budget = [f"train.steps={steps}", f"train.warmup_steps={min(200, steps // 6)}", "train.processes=1"]
     budget += ["train.num_evaluations=1", "refinement.steps=0"]
     judged = [f"evaluation.pairs={NUM_PAIRS}", f"evaluation.seed={seed}", "evaluation.workers=1"]
-    return run_dir, ["env=pusht", *overrides, f"seed={seed}", f"run_dir={run_dir}", *BATCH, *budget, *judged]
-
-
-def _run(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
-    summary = run_dir / "summary.json"
-    if not summary.is_file():
-        print(f"{run_dir} ...", flush=True)
-        subprocess.run(
-            [sys.executable, "scripts/train_world_model.py", *overrides],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        rows = read_metrics(run_dir)
-        probes = next(row for row in reversed(rows) if "eval/rankme" in row)
-        outcome = {
-            "planning": json.loads((run_dir / "planning.json").read_text()),
-            "angle_r2": probes["eval/linear/block_angle/r2"],
-            "rankme": probes["eval/rankme"],
-        }
-        write_text(summary, json.dumps(outcome, indent=1))
-    return json.loads(summary.read_text())
+    return run_dir, ["env=pusht", *overrides, f"seed={seed}", *BATCH, *budget, *judged]
