@@ -181,18 +181,16 @@ class GoalSeeker:
 
     def reset(self, state: np.ndarray, goal_state: np.ndarray) -> None:
         """Starts towards ``goal_state`` (S,)."""
-        task = TASKS[self.task]
-        num_positions = Control(self.task, pixels=False).model.nq
-        goal = task.places(np.asarray(goal_state)[:num_positions])
-
-        def cost(positions: np.ndarray, velocities: np.ndarray, extra: np.ndarray) -> np.ndarray:
-            here = task.places(positions)
-            away = [np.linalg.norm(here[name] - goal[name], axis=-1) / size for name, size in task.tolerances.items()]
-            worst = np.max(away, 0)
-            return (worst > 1) + 0.2 * worst
-
-        self._mppi = Mppi(self.task, self.action_repeat, Search(cost, horizon=25 * self.action_repeat))
+        self._mppi = Mppi(self.task, self.action_repeat, Search(self._cost, horizon=25 * self.action_repeat))
+        self._goal = self._mppi.env.probe_targets(goal_state)
         self._mppi.begin(np.random.default_rng(self.seed))
+
+    def _cost(self, positions: np.ndarray, velocities: np.ndarray, extra: np.ndarray) -> np.ndarray:
+        task = TASKS[self.task]
+        here = task.places(positions)
+        away = [np.linalg.norm(here[name] - self._goal[name], axis=-1) / size for name, size in task.tolerances.items()]
+        worst = np.max(away, 0)
+        return (worst > 1) + 0.2 * worst
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (A,) action in [-1, 1] for the simulator state (S,)."""
