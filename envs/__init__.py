@@ -15,15 +15,6 @@ CONTROL_TASKS = (
     "ball_in_cup-catch",
     "walker-walk",
 )
-for task in CONTROL_TASKS:
-    register(
-        f"worldjepa/{task}-v0",
-        entry_point="envs.control:Control",
-        kwargs={"task": task},
-        max_episode_steps=1000,
-        disable_env_checker=True,
-    )
-
 MUJOCO_SOURCES = (
     "gym-reacher",
     "gym-pusher",
@@ -35,11 +26,15 @@ MUJOCO_SOURCES = (
     "aloha-transfer_cube",
     "metaworld-push",
 )
-for name in MUJOCO_SOURCES:
-    register(
-        f"worldjepa/{name}-v0",
-        entry_point="envs.mujoco:Mujoco",
-        kwargs={"name": name},
-        max_episode_steps=1000,
-        disable_env_checker=True,
-    )
+for entry_point, argument, names in (
+    ("envs.control:Control", "task", CONTROL_TASKS),
+    ("envs.mujoco:Mujoco", "name", MUJOCO_SOURCES),
+):
+    for name in names:
+        register(
+            f"worldjepa/{name}-v0",
+            entry_point=entry_point,
+            kwargs={argument: name},
+            max_episode_steps=1000,
+            disable_env_checker=True,
+        )

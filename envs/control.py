@@ -5,24 +5,18 @@ gymnasium.make("worldjepa/reacher-easy-v0")
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from envs.rendering import pick_backend
-from envs.simulation import MujocoEnv, Places
-
-
-def _turn(angle: np.ndarray) -> np.ndarray:
-    """(...) rad -> (..., 2) cos, sin."""
-    return np.stack([np.cos(angle), np.sin(angle)], -1)
+from envs.simulation import MujocoEnv, Places, find, turn
 
 
 def _reacher(q: np.ndarray) -> dict[str, np.ndarray]:
-    elbow = 0.12 * _turn(q[..., 0])
-    return {"elbow": elbow, "fingertip": elbow + 0.12 * _turn(q[..., 0] + q[..., 1])}
+    elbow = 0.12 * turn(q[..., 0])
+    return {"elbow": elbow, "fingertip": elbow + 0.12 * turn(q[..., 0] + q[..., 1])}
 
 
 def _point_mass(q: np.ndarray) -> dict[str, np.ndarray]:
@@ -30,15 +24,15 @@ def _point_mass(q: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _cartpole(q: np.ndarray) -> dict[str, np.ndarray]:
-    return {"cart": q[..., :1], "pole_angle": _turn(q[..., 1])}
+    return {"cart": q[..., :1], "pole_angle": turn(q[..., 1])}
 
 
 def _cheetah(q: np.ndarray) -> dict[str, np.ndarray]:
-    return {"height": q[..., 1:2], "pitch_angle": _turn(q[..., 2]), "joints": q[..., 3:]}
+    return {"height": q[..., 1:2], "pitch_angle": turn(q[..., 2]), "joints": q[..., 3:]}
 
 
 def _finger(q: np.ndarray) -> dict[str, np.ndarray]:
-    return {"joints": q[..., :2], "spinner_angle": _turn(q[..., 2])}
+    return {"joints": q[..., :2], "spinner_angle": turn(q[..., 2])}
 
 
 def _ball_in_cup(q: np.ndarray) -> dict[str, np.ndarray]:
@@ -46,7 +40,7 @@ def _ball_in_cup(q: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _walker(q: np.ndarray) -> dict[str, np.ndarray]:
-    return {"height": q[..., :1], "pitch_angle": _turn(q[..., 2]), "joints": q[..., 3:]}
+    return {"height": q[..., :1], "pitch_angle": turn(q[..., 2]), "joints": q[..., 3:]}
 
 
 @dataclass(frozen=True)
@@ -110,10 +104,7 @@ class Control(MujocoEnv):
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ):
-        if task not in TASKS:
-            near = difflib.get_close_matches(task, TASKS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no task is called {task!r}; there are {', '.join(TASKS)}{hint}")
+        self.task, self.action_repeat = find(task, TASKS, "task"), action_repeat
         if isinstance(action_repeat, bool) or not isinstance(action_repeat, int) or action_repeat < 1:
             raise ValueError(f"action_repeat must be a whole number >= 1, got {action_repeat!r}")
         if pixels:
@@ -122,7 +113,6 @@ class Control(MujocoEnv):
             warnings.simplefilter("ignore")  # it looks for a display, too, and says so when there is none
             from dm_control import suite
 
-        self.task, self.action_repeat = TASKS[task], action_repeat
         self._random = np.random.RandomState(0)
         domain, name = task.split("-")
         self._suite = suite.load(domain, name, task_kwargs={"random": self._random})

@@ -8,7 +8,6 @@ Dynamics, starts and rewards stay theirs; states, pictures and goals are ours. W
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +19,12 @@ import mujoco
 import numpy as np
 
 from envs.rendering import pick_backend
-from envs.simulation import MujocoEnv, Places
-
-
-def _turn(angle: np.ndarray) -> np.ndarray:
-    """(...) rad -> (..., 2) cos, sin."""
-    return np.stack([np.cos(angle), np.sin(angle)], -1)
+from envs.simulation import MujocoEnv, Places, find, turn
 
 
 def _reacher(q: np.ndarray) -> dict[str, np.ndarray]:
-    elbow = 0.1 * _turn(q[..., 0])
-    return {"elbow": elbow, "fingertip": elbow + 0.11 * _turn(q[..., 0] + q[..., 1])}
+    elbow = 0.1 * turn(q[..., 0])
+    return {"elbow": elbow, "fingertip": elbow + 0.11 * turn(q[..., 0] + q[..., 1])}
 
 
 def _pusher(q: np.ndarray) -> dict[str, np.ndarray]:
@@ -38,7 +32,7 @@ def _pusher(q: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _half_cheetah(q: np.ndarray) -> dict[str, np.ndarray]:
-    return {"height": q[..., 1:2], "pitch_angle": _turn(q[..., 2]), "joints": q[..., 3:]}
+    return {"height": q[..., 1:2], "pitch_angle": turn(q[..., 2]), "joints": q[..., 3:]}
 
 
 @dataclass(frozen=True)
@@ -107,11 +101,7 @@ class Mujoco(MujocoEnv):
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ):
-        if name not in SOURCES:
-            near = difflib.get_close_matches(name, SOURCES, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no environment is called {name!r}; there are {', '.join(SOURCES)}{hint}")
-        source = SOURCES[name]
+        source = find(name, SOURCES, "environment")
         if source.package is not None:
             _import(name, *source.package)
         if pixels:

@@ -18,6 +18,8 @@ import gymnasium as gym
 import numpy as np
 import pymunk
 
+from envs.reset_options import state_and_goal
+
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -275,11 +277,7 @@ class PushT(gym.Env):
         ``options["goal_state"]`` makes ``info["is_success"]`` appear.
         """
         super().reset(seed=seed)
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal_state"})
-        if unknown:
-            raise ValueError(f"reset options must be 'state' and 'goal_state', got {', '.join(map(str, unknown))}")
-        state, goal = options.get("state"), options.get("goal_state")
+        state, goal = state_and_goal(options)
         self.goal_state = None if goal is None else as_state(goal)
         self.set_state(random_state(self.np_random) if state is None else state)
         state = self.get_state()

@@ -7,6 +7,7 @@ holds them too.
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ import mujoco
 import numpy as np
 
 from envs.rendering import Renderer, make_camera, pick_backend
+from envs.reset_options import state_and_goal
 
 MIN_IMAGE_SIZE = 16
 SUPERSAMPLING = 1.5  # pictures are drawn this much larger, and averaged: small things move by less than a pixel
@@ -31,6 +33,24 @@ SNAPSHOT = mujoco.mjtState.mjSTATE_INTEGRATION
 
 Places = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Positions (..., nq) -> name -> (..., k): where the parts are that a goal is about, as smooth functions."""
+
+
+def turn(angle: np.ndarray) -> np.ndarray:
+    """(...) rad -> (..., 2) cos, sin."""
+    return np.stack([np.cos(angle), np.sin(angle)], -1)
+
+
+def find(name: str, known: Mapping[str, Any], what: str) -> Any:
+    """``known[name]``.
+
+    Raises:
+        ValueError: there is none; the message lists the names and the nearest one.
+    """
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no {what} is called {name!r}; there are {', '.join(known)}{hint}")
 
 
 class MujocoEnv(gym.Env):
@@ -130,11 +150,7 @@ class MujocoEnv(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Starts at ``options["state"]`` or anywhere; ``options["goal_state"]`` makes ``info["is_success"]`` appear."""
         super().reset(seed=seed)
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal_state"})
-        if unknown:
-            raise ValueError(f"reset options must be 'state' and 'goal_state', got {', '.join(map(str, unknown))}")
-        state, goal = options.get("state"), options.get("goal_state")
+        state, goal = state_and_goal(options)
         self.goal_state = None if goal is None else self._as_state(goal)
         start = None if state is None else self._as_state(state)
         self._begin(self.np_random)

@@ -12,6 +12,8 @@ import cv2
 import gymnasium as gym
 import numpy as np
 
+from envs.reset_options import state_and_goal
+
 STATE_NAMES = ("agent_x", "agent_y")
 RADIUS = 0.04  # of the agent; its centre stays this far off walls
 WALL = 0.5
@@ -61,11 +63,7 @@ class TwoRoom(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Starts at ``options["state"]`` or anywhere; ``options["goal_state"]`` makes ``info["is_success"]`` appear."""
         super().reset(seed=seed)
-        options = options or {}
-        unknown = sorted(set(options) - {"state", "goal_state"})
-        if unknown:
-            raise ValueError(f"reset options must be 'state' and 'goal_state', got {', '.join(map(str, unknown))}")
-        state, goal = options.get("state"), options.get("goal_state")
+        state, goal = state_and_goal(options)
         self.goal_state = None if goal is None else self._as_state(goal)
         self.set_state(random_state(self.np_random) if state is None else state)
         state = self.get_state()

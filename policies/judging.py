@@ -122,10 +122,11 @@ def judge_goals(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / PLANNING_FILE, json.dumps(table, indent=1))
+    env = build_env().unwrapped
     for split, by_policy in results.items():
         for name in judged:
             film = split if name == "planner" else f"{split}-{name}"
-            write_video(folder / "videos" / f"{film}.mp4", by_policy[name], build_env().unwrapped, settings.videos)
+            write_video(folder / "videos" / f"{film}.mp4", by_policy[name], env, settings.videos)
     return table
 
 
@@ -146,7 +147,7 @@ def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Pat
         raise ValueError(f"{config.env.id} gives no rewards as it is set up here; use measure=goals")
     spec = EnvSpec.from_env(env)
     low, high = np.array(spec.action_low), np.array(spec.action_high)
-    policies = {**floors(spec, ((low + high) / 2).tolist(), ((high - low) / 2).tolist(), config.env.frameskip)}
+    policies = floors(spec, ((low + high) / 2).tolist(), ((high - low) / 2).tolist(), config.env.frameskip)
     if config.env.get("expert"):
         policies["expert"] = partial(make_expert, player_factory(config.env.expert).build)
     policies |= judged

@@ -5,8 +5,7 @@ from dataclasses import replace
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
-from test_training import FRAMESKIP, SPEC, build, dot_store, settings
+from test_training import FRAMESKIP, SPEC, build, dot_store, predicted_by_right_and_wrong_actions, settings
 
 from worldjepa.config import RefinementSettings
 from worldjepa.datasets.store import EpisodeStore
@@ -116,12 +115,7 @@ def test_rewards_are_guessed_from_imagined_latents_better_than_their_mean(store,
     system, windows = rewarded_system(store)
     train(system, windows, settings(steps=250, batch_size=32, learning_rate=5e-3), tmp_path)
     refine(system, windows, settings(), RefinementSettings(steps=100, batch_size=64), tmp_path, lambda model: {})
-    held_out = Windows(store, 4, FRAMESKIP, ("pixels",), "held_out").sample(64, 0, 0)
-    system.eval()
-    with torch.no_grad():
-        right = system.predict_clip(held_out)
-        held_out.action = held_out.action.roll(1, 0)
-        wrong = system.predict_clip(held_out)
-    spread = held_out.reward.var()
-    errors = [float((p.rollout_reward - held_out.reward).square().mean() / spread) for p in (right, wrong)]
+    right, wrong = predicted_by_right_and_wrong_actions(system, store)
+    spread = right.reward.var()
+    errors = [float((p.rollout_reward - p.reward).square().mean() / spread) for p in (right, wrong)]
     assert errors[0] < 0.5 and errors[0] < 0.8 * errors[1]

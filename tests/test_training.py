@@ -109,18 +109,23 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(store, tm
     assert steps == [4, 8, 12, 16, 20, 24]
 
 
+@torch.no_grad()
+def predicted_by_right_and_wrong_actions(system, store):
+    """Predictions of held-out clips, and the control: with other clips' actions."""
+    held_out = Windows(store, 4, FRAMESKIP, ("pixels",), "held_out").sample(64, 0, 0)
+    system.eval()
+    right = system.predict_clip(held_out)
+    held_out.action = held_out.action.roll(1, 0)
+    return right, system.predict_clip(held_out)
+
+
 def test_training_predicts_better_than_copying_and_a_model_without_actions_does_not(store, tmp_path):
     """The dot moves by its actions alone: a model that learned anything beats "nothing changes" on held-out clips."""
     system, windows = build(store)
     train(system, windows, settings(steps=250, batch_size=32, learning_rate=5e-3), tmp_path)
-    held_out = Windows(store, 4, FRAMESKIP, ("pixels",), "held_out").sample(64, 0, 0)
-    system.eval()
-    with torch.no_grad():
-        right = system.predict_clip(held_out)
-        held_out.action = held_out.action.roll(1, 0)
-        wrong = system.predict_clip(held_out)
-        copied = (right.latent[:, 1:] - right.latent[:, :1]).square().mean()
-        errors = [(p.rollout - p.latent[:, 1:]).square().mean() / copied for p in (right, wrong)]
+    right, wrong = predicted_by_right_and_wrong_actions(system, store)
+    copied = (right.latent[:, 1:] - right.latent[:, :1]).square().mean()
+    errors = [(p.rollout - p.latent[:, 1:]).square().mean() / copied for p in (right, wrong)]
     assert errors[0] < 0.7 < 1 < errors[1]
 
 

@@ -76,8 +76,12 @@ class Result:
         outcomes = {"any": self.any, at: self.at_offset, "end": self.end}
         rates = {name: rate(success) for name, success in outcomes.items()}
         rates |= {f"{name}_moved": rate(success[self.pairs.moved]) for name, success in outcomes.items()}
-        ms_per_plan = round(1e3 * self.plan_seconds / self.num_plans, 2) if self.num_plans else None
-        return {**rates, "ms_per_plan": ms_per_plan}
+        return {**rates, "ms_per_plan": ms_per_plan(self.plan_seconds, self.num_plans)}
+
+
+def ms_per_plan(seconds: float, num_plans: int) -> float | None:
+    """None where nothing was planned."""
+    return round(1e3 * seconds / num_plans, 2) if num_plans else None
 
 
 def evaluate(
@@ -194,10 +198,7 @@ def play(make_policy: MakePolicy, make_env: MakeEnv, pairs: Pairs, *, budget: in
         policy.reset(stacked(goals), seeds)
         states = [np.stack([env.get_state() for env in envs])]
         for _ in range(budget):
-            actions = np.asarray(policy.act(stacked(observations)), np.float32)
-            expected = (len(envs), *envs[0].action_space.shape)
-            if actions.shape != expected or not np.isfinite(actions).all():
-                raise ValueError(f"the policy must return finite actions {expected}, got {actions.shape}: {actions}")
+            actions = chosen_actions(policy, observations, envs)
             observations = []
             for env, action in zip(envs, actions, strict=True):
                 observation = env.step(action)[0]
@@ -217,6 +218,19 @@ def play(make_policy: MakePolicy, make_env: MakeEnv, pairs: Pairs, *, budget: in
         num_plans=policy.num_plans,
         plan_seconds=policy.plan_seconds,
     )
+
+
+def chosen_actions(policy: Policy, observations: list[dict[str, np.ndarray]], envs: list[Any]) -> np.ndarray:
+    """float32 (n,raw_action_dim), one row per environment.
+
+    Raises:
+        ValueError: the policy returned something else.
+    """
+    actions = np.asarray(policy.act(stacked(observations)), np.float32)
+    expected = (len(envs), *envs[0].action_space.shape)
+    if actions.shape != expected or not np.isfinite(actions).all():
+        raise ValueError(f"the policy must return finite actions {expected}, got {actions.shape}: {actions}")
+    return actions
 
 
 def pair_seed(seed: int, index: int) -> int:

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from worldjepa.evaluation.intervals import mean_interval
-from worldjepa.evaluation.protocol import MakeEnv, Policy, named, pair_seed, rate, stacked, workers
+from worldjepa.evaluation.protocol import (
+    MakeEnv,
+    Policy,
+    chosen_actions,
+    ms_per_plan,
+    named,
+    pair_seed,
+    rate,
+    workers,
+)
 
 MakePolicy = Callable[[Sequence[int]], Policy]
 """Builds a policy for a batch of episodes, given by number; picklable when there are several workers."""
@@ -40,7 +49,7 @@ class Returns:
         return {
             "return": {"mean": float(self.total.mean()), "ci95": list(interval), "n": len(self.total)},
             "success": None if self.success is None else rate(self.success),
-            "ms_per_plan": round(1e3 * self.plan_seconds / self.num_plans, 2) if self.num_plans else None,
+            "ms_per_plan": ms_per_plan(self.plan_seconds, self.num_plans),
         }
 
 
@@ -118,10 +127,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
         policy.reset({}, seeds)
         states = [np.stack([env.get_state() for env in envs])]
         for _ in range(num_steps):
-            actions = np.asarray(policy.act(stacked(observations)), np.float32)
-            expected = (len(envs), *envs[0].action_space.shape)
-            if actions.shape != expected or not np.isfinite(actions).all():
-                raise ValueError(f"the policy must return finite actions {expected}, got {actions.shape}: {actions}")
+            actions = chosen_actions(policy, observations, envs)
             for i, (env, action) in enumerate(zip(envs, actions, strict=True)):
                 if over[i]:
                     continue  # an episode that is over keeps its last state

@@ -13,7 +13,7 @@ from worldjepa.rollout import Factory
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import outcomes
 from worldjepa.studies.pusht import run_seed
-from worldjepa.studies.record import mean_figure, rate_figure, write_result
+from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
 
 SEEDS = (0, 1, 2)
 NUM_PAIRS, NUM_EXPERT_EPISODES, NUM_RETURN_EPISODES = 100, 20, 10
@@ -32,7 +32,7 @@ def run(command: str) -> None:
         figures[f"{name}_fps"] = mean_figure(_speeds(task), at_least=at_least)
     for env, at_least in EXPERTS.items():
         row = _returns(FOLDER / f"expert-{env}", f"env={env}", "policy=expert", NUM_EXPERT_EPISODES)["expert"]["return"]
-        figures[f"{env}_expert"] = _figure(row["mean"], row["ci95"], row["n"], at_least)
+        figures[f"{env}_expert"] = figure(row["mean"], row["ci95"], row["n"], at_least)
     jobs = {env: [run_seed(f"mujoco-{env}", seed, env=env, num_pairs=NUM_PAIRS) for seed in SEEDS] for env in GOALS}
     for env, at_least in GOALS.items():
         figures[f"{env}_success"] = rate_figure(outcomes(jobs[env], "scripted", "planner", "any"), at_least=at_least)
@@ -53,7 +53,7 @@ def run(command: str) -> None:
         for policy in ("planner", "random"):
             row = table[policy]["return"]
             share = [row["mean"] / expert, [end / expert for end in row["ci95"]]]
-            figures[f"{env}_{'return' if policy == 'planner' else 'random_return'}_share"] = _figure(*share, row["n"])
+            figures[f"{env}_{'return' if policy == 'planner' else 'random_return'}_share"] = figure(*share, row["n"])
     write_result("mujoco", command, machine(), SEEDS, figures)
 
 
@@ -78,11 +78,3 @@ def _speeds(task: str, repetitions: int = 10, steps: int = 200) -> list[float]:
             env.step(env.action_space.sample())
         speeds.append(steps / (time.process_time() - began))
     return speeds[1:]
-
-
-def _figure(value: float, ci95, n: int, at_least: float | None = None) -> dict[str, Any]:
-    """One figure whose interval is known already."""
-    target = None if at_least is None else f">= {at_least:g}"
-    met = None if at_least is None else bool(value >= at_least)
-    rounded = [float(f"{end:.4g}") for end in ci95]
-    return {"value": float(f"{value:.4g}"), "ci95": rounded, "n": n, "target": target, "met": met}

@@ -22,7 +22,7 @@ def rate_figure(outcomes: Sequence[tuple[int, int]], at_least: float | None = No
     """
     successes, trials = (sum(column) for column in zip(*outcomes, strict=True))
     return {
-        **_figure(successes / trials, wilson(successes, trials), trials, at_least, at_most),
+        **figure(successes / trials, wilson(successes, trials), trials, at_least, at_most),
         "per_seed": [round(k / n, 4) for k, n in outcomes],
     }
 
@@ -30,15 +30,15 @@ def rate_figure(outcomes: Sequence[tuple[int, int]], at_least: float | None = No
 def mean_figure(values: Sequence[float], at_least: float | None = None, at_most: float | None = None):
     """A mean over seeds or repetitions, with Student's interval where there are several."""
     if len(values) == 1:
-        return _figure(values[0], None, 1, at_least, at_most)
+        return figure(values[0], None, 1, at_least, at_most)
     mean, low, high = mean_interval(values)
-    return {**_figure(mean, (low, high), len(values), at_least, at_most), "per_seed": [_round(v) for v in values]}
+    return {**figure(mean, (low, high), len(values), at_least, at_most), "per_seed": [_round(v) for v in values]}
 
 
 def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any]) -> Path:
     """Writes ``results/<name>.json``."""
-    for figure, entry in figures.items():
-        assert set(FIGURE_KEYS) <= set(entry), f"{figure} lacks {set(FIGURE_KEYS) - set(entry)}"
+    for key, entry in figures.items():
+        assert set(FIGURE_KEYS) <= set(entry), f"{key} lacks {set(FIGURE_KEYS) - set(entry)}"
     path = Path("results") / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     content = {"command": command, "machine": machine, "seeds": list(seeds), "figures": figures}
@@ -46,7 +46,8 @@ def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], f
     return path
 
 
-def _figure(value: float, ci95, n: int, at_least: float | None, at_most: float | None) -> dict[str, Any]:
+def figure(value: float, ci95, n: int, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
+    """A value with the interval (low, high), None without one, of n samples, against a target."""
     target = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}" if at_most is not None else None
     met = None if target is None else bool(value >= at_least if at_least is not None else value <= at_most)
     return {
