@@ -5,7 +5,7 @@ Each plans with ``mujoco.rollout`` on a simulation of its own, which it puts at 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -141,14 +141,22 @@ class ControlPlayer(Wanderer):
         action_repeat: control steps that an action lasts, as in the environment that is played.
         expert_fraction: share of episodes that the expert plays, 0..1; 0 needs no expert.
         label: written into every episode as its policy.
+        correlations: of wandering, see :class:`~envs.wanderer.Wanderer`.
     """
 
     noise_levels = (0.0, 0.2, 0.5)  # standard deviation of what is added to the expert's actions
 
-    def __init__(self, task: str, action_repeat: int = 1, expert_fraction: float = 0.3, label: str = "scripted"):
+    def __init__(
+        self,
+        task: str,
+        action_repeat: int = 1,
+        expert_fraction: float = 0.3,
+        label: str = "scripted",
+        correlations: Sequence[float] = (0.95, 0.98),
+    ):
         if not 0 <= expert_fraction <= 1:
             raise ValueError(f"expert_fraction must be between 0 and 1, got {expert_fraction}")
-        super().__init__(f"worldjepa/{task}-v0", {"action_repeat": action_repeat}, label)
+        super().__init__(f"worldjepa/{task}-v0", {"action_repeat": action_repeat}, label, correlations)
         self.expert_fraction = expert_fraction
         self.expert = Mppi(task, action_repeat) if expert_fraction > 0 else None
 

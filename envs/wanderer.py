@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -18,14 +18,26 @@ class Wanderer:
         id: gymnasium id of the environment that is played.
         kwargs: of it, beside ``pixels=False``.
         label: written into every episode as its policy.
+        correlations: of the noise from one step to the next, 0..1; each episode draws one. High ones get somewhere, too
+            high ones press joints against their limits.
+
+    Raises:
+        ValueError: a correlation outside [0, 1), or none.
     """
 
-    correlations = (0.95, 0.98)  # of the noise, from one step to the next: actions must get somewhere
     strengths = (0.7, 1.5)  # standard deviation of the actions
     warm_up = 150  # the most steps that an episode has gone on before it is recorded
 
-    def __init__(self, id: str, kwargs: Mapping[str, Any] | None = None, label: str = "scripted"):
-        self.label = label
+    def __init__(
+        self,
+        id: str,
+        kwargs: Mapping[str, Any] | None = None,
+        label: str = "scripted",
+        correlations: Sequence[float] = (0.95, 0.98),
+    ):
+        if not correlations or not all(0 <= rho < 1 for rho in correlations):
+            raise ValueError(f"correlations must be numbers in [0, 1), at least one, got {list(correlations)}")
+        self.label, self.correlations = label, tuple(correlations)
         self.env = gym.make(id, **{**(kwargs or {}), "pixels": False}).unwrapped
 
     def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
