@@ -68,17 +68,19 @@ def show(config: DictConfig, run_dir: Path, footprint: Footprint) -> None:
     print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 
-def full_size_on_gpu() -> None:
-    """On a GPU the same command trains the full size, unless the command says what it wants."""
-    if not torch.cuda.is_available() or any(word.lstrip("+").startswith(("experiment=", "-")) for word in sys.argv[1:]):
+def pick_experiment() -> None:
+    """What was found to work for the environment, and on a GPU its full size, unless the command names an experiment."""
+    if any(word.lstrip("+").startswith("experiment=") for word in sys.argv[1:]):
         return
     env = next((word.removeprefix("env=") for word in sys.argv[1:] if word.startswith("env=")), "pusht")
-    if (CONFIGS / "experiment" / f"{env}_gpu.yaml").is_file():
-        print(f"GPU found: +experiment={env}_gpu, the full size (+experiment={env}_cpu for the laptop's)")
-        sys.argv.append(f"+experiment={env}_gpu")
+    for name in (f"{env}_gpu", env) if torch.cuda.is_available() else (env,):
+        if (CONFIGS / "experiment" / f"{name}.yaml").is_file():
+            print(f"+experiment={name}: see configs/experiment; what the command sets wins, and a named experiment too")
+            sys.argv.append(f"+experiment={name}")
+            return
 
 
 if __name__ == "__main__":
-    full_size_on_gpu()
+    pick_experiment()
     checked_main("train_world_model", CONFIGS)
     main()

@@ -18,17 +18,15 @@ class InverseDynamics(nn.Module):
         latent_dim, num_tokens: D and P of the encoder.
         action_dim: A.
         width: of the hidden layer.
-        history: latents before those two that are seen as well. Where actions are forces they change velocities, which
-            two positions do not show: 1 there.
     """
 
-    def __init__(self, latent_dim: int, action_dim: int, num_tokens: int = 1, width: int = 256, history: int = 0):
+    def __init__(self, latent_dim: int, action_dim: int, num_tokens: int = 1, width: int = 256):
         super().__init__()
-        self.num_seen = 2 + history
         self.head = nn.Sequential(
-            nn.Linear(self.num_seen * latent_dim * num_tokens, width), nn.SiLU(), nn.Linear(width, action_dim)
+            nn.Linear(2 * latent_dim * num_tokens, width), nn.SiLU(), nn.Linear(width, action_dim)
         )
 
     def forward(self, prediction: Prediction, generator: torch.Generator | None = None) -> Tensor:
-        windows = prediction.latent.flatten(2).unfold(1, self.num_seen, 1)  # (B,T-1-history,P*D,num_seen)
-        return F.mse_loss(self.head(windows.transpose(2, 3).flatten(2)), prediction.action[:, self.num_seen - 2 :])
+        latent = prediction.latent.flatten(2)
+        guess = self.head(torch.cat([latent[:, :-1], latent[:, 1:]], -1))
+        return F.mse_loss(guess, prediction.action)
