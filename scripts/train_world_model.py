@@ -69,14 +69,14 @@ def show(config: DictConfig, run_dir: Path, footprint: Footprint) -> None:
 
 
 def pick_experiment() -> None:
-    """What was found to work for the environment, and on a GPU its full size, unless the command names an experiment."""
+    """What was found to work for the environment, or on a GPU its full size, unless the command says otherwise."""
     if any(word.lstrip("+").startswith("experiment=") for word in sys.argv[1:]):
         return
     env = next((word.removeprefix("env=") for word in sys.argv[1:] if word.startswith("env=")), "pusht")
     for name in (f"{env}_gpu", env) if torch.cuda.is_available() else (env,):
         if (CONFIGS / "experiment" / f"{name}.yaml").is_file():
             print(f"+experiment={name}: see configs/experiment; what the command sets wins, and a named experiment too")
-            sys.argv.append(f"+experiment={name}")
+            sys.argv.insert(1, f"+experiment={name}")
             return
 
 
