@@ -39,6 +39,18 @@ def test_a_value_of_the_wrong_type_is_refused():
     assert done.returncode != 0 and "many" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_what_was_found_to_work_for_an_environment_comes_with_it_and_gives_way_to_what_is_asked():
+    def composed(*words: str) -> str:
+        command = [sys.executable, "scripts/train_world_model.py", *words, "--cfg", "job"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "ConvEncoder" in composed("env=reacher")
+    asked = composed("env=reacher", "encoder=glimpse", "train.batch_size=16")
+    assert "GlimpseEncoder" in asked and "batch_size: 16" in asked
+    assert "GlimpseEncoder" in composed("env=reacher", "+experiment=point_mass")
+    assert "experiment" not in composed("env=two_room")
+
+
 def test_every_option_of_every_group_composes():
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore

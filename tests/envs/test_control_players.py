@@ -76,6 +76,27 @@ def test_a_wanderer_plays_any_environment():
     assert start.shape == (22,) and player.act(start).shape == (7,)
 
 
+@pytest.mark.parametrize("correlations", [(), (1.0,), (0.5, -0.1)])
+def test_correlations_of_wandering_are_checked(correlations):
+    with pytest.raises(ValueError, match=r"correlations must be numbers in \[0, 1\)"):
+        Wanderer("worldjepa/reacher-easy-v0", correlations=correlations)
+
+
+def test_the_less_correlated_an_arm_wanders_the_less_its_wrist_is_at_the_limits():
+    env = Control("reacher-easy", 2, pixels=False)
+
+    def share_at_limits(rho: float) -> float:
+        player = ControlPlayer("reacher-easy", 2, expert_fraction=0.0, correlations=[rho])
+        wrists = []
+        for seed in range(20):
+            start, _ = player.reset(np.random.default_rng(seed))
+            env.reset(options={"state": start})
+            wrists += [env.step(player.act(start))[4]["state"][1] for _ in range(50)]
+        return float((np.abs(wrists) > 2.6).mean())
+
+    assert share_at_limits(0.8) < 0.7 * share_at_limits(0.98)
+
+
 def test_the_goal_seeker_reaches_what_standing_still_does_not():
     env = Control("reacher-easy", 2, pixels=False)
     start = env.reset(seed=0)[1]["state"]
