@@ -13,7 +13,7 @@ import mujoco.rollout
 import numpy as np
 
 from envs.control import TASKS, Control
-from envs.wanderer import Wanderer
+from envs.wanderer import CORRELATIONS, Wanderer
 
 StageCost = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(positions (N,H,nq), velocities (N,H,nv), extra (E,)) -> costs (N,H), about 0..1."""
@@ -152,7 +152,7 @@ class ControlPlayer(Wanderer):
         action_repeat: int = 1,
         expert_fraction: float = 0.3,
         label: str = "scripted",
-        correlations: Sequence[float] = (0.95, 0.98),
+        correlations: Sequence[float] = CORRELATIONS,
     ):
         if not 0 <= expert_fraction <= 1:
             raise ValueError(f"expert_fraction must be between 0 and 1, got {expert_fraction}")

@@ -8,6 +8,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+CORRELATIONS = (0.95, 0.98)
+"""Of the actions from one step to the next, where nothing speaks for others: they must get somewhere."""
+
 
 class Wanderer:
     """Acts by noise that is correlated in time; each episode has a strength and a correlation of its own.
@@ -33,7 +36,7 @@ class Wanderer:
         id: str,
         kwargs: Mapping[str, Any] | None = None,
         label: str = "scripted",
-        correlations: Sequence[float] = (0.95, 0.98),
+        correlations: Sequence[float] = CORRELATIONS,
     ):
         if not correlations or not all(0 <= rho < 1 for rho in correlations):
             raise ValueError(f"correlations must be numbers in [0, 1), at least one, got {list(correlations)}")

@@ -76,7 +76,9 @@ def pick_experiment() -> None:
     for name in (f"{env}_gpu", env) if torch.cuda.is_available() else (env,):
         if (CONFIGS / "experiment" / f"{name}.yaml").is_file():
             print(f"+experiment={name}: see configs/experiment; what the command sets wins, and a named experiment too")
-            sys.argv.insert(1, f"+experiment={name}")
+            # Beside the other overrides: argparse refuses some before an option and some after it.
+            overrides = (i for i, word in enumerate(sys.argv) if i and "=" in word and not word.startswith("-"))
+            sys.argv.insert(next(overrides, len(sys.argv)), f"+experiment={name}")
             return
 
 

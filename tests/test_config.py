@@ -41,14 +41,14 @@ def test_a_value_of_the_wrong_type_is_refused():
 
 def test_what_was_found_to_work_for_an_environment_comes_with_it_and_gives_way_to_what_is_asked():
     def composed(*words: str) -> str:
-        command = [sys.executable, "scripts/train_world_model.py", *words, "--cfg", "job"]
+        command = [sys.executable, "scripts/train_world_model.py", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert "ConvEncoder" in composed("env=reacher")
-    asked = composed("env=reacher", "encoder=glimpse", "train.batch_size=16")
+    assert "ConvEncoder" in composed("--cfg", "job", "env=reacher")
+    asked = composed("env=reacher", "encoder=glimpse", "train.batch_size=16", "--cfg", "job")
     assert "GlimpseEncoder" in asked and "batch_size: 16" in asked
-    assert "GlimpseEncoder" in composed("env=reacher", "+experiment=point_mass")
-    assert "experiment" not in composed("env=two_room")
+    assert "GlimpseEncoder" in composed("env=reacher", "+experiment=point_mass", "--cfg", "job")
+    assert "experiment" not in composed("env=two_room", "--cfg", "job")
 
 
 def test_every_option_of_every_group_composes():

@@ -12,11 +12,11 @@ from typing import Any
 from worldjepa.rollout import Factory
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import outcomes
-from worldjepa.studies.pusht import run_seed
+from worldjepa.studies.pusht import run_seed, seed_folder
 from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
 
 SEEDS = (0, 1)  # two, so that everything fits into a sitting
-NUM_PAIRS, NUM_EXPERT_EPISODES, NUM_RETURN_EPISODES = 100, 20, 10
+NUM_PAIRS, NUM_PAIRS_BESIDE_RETURN, NUM_EXPERT_EPISODES, NUM_RETURN_EPISODES = 100, 25, 20, 10
 SPEEDS = {"reacher": ("reacher-easy", 1000), "cheetah": ("cheetah-run", 700), "point_mass": ("point_mass-easy", 1500)}
 EXPERTS = {"reacher": 950, "point_mass": 850, "cartpole": 750, "cheetah": None}
 GOALS = {"reacher": 0.85, "point_mass": 0.95}
@@ -44,8 +44,8 @@ def run(command: str) -> None:
         figures[f"{player}_success"] = rate_figure(pooled, **bound)
     for env in RETURNS:
         if env not in GOALS:
-            run_seed(f"mujoco-{env}", 0, env=env, num_pairs=25)
-        model = Path("runs") / f"study-mujoco-{env}" / "seed-0"
+            run_seed(f"mujoco-{env}", 0, env=env, num_pairs=NUM_PAIRS_BESIDE_RETURN)
+        model = seed_folder(f"mujoco-{env}", 0)
         table = _returns(
             FOLDER / f"return-{env}", f"run={model}", "cost=predicted_return", NUM_RETURN_EPISODES, *PLANNING[env]
         )

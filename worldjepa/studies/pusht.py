@@ -15,11 +15,16 @@ NUM_PAIRS = 200
 SPLITS = ("scripted", "human")
 
 
+def seed_folder(name: str, seed: int) -> Path:
+    """Of one job of a study."""
+    return Path("runs") / f"study-{name}" / f"seed-{seed}"
+
+
 def run_seed(
     name: str, seed: int, overrides: Sequence[str] = (), env: str = "pusht", num_pairs: int = NUM_PAIRS
 ) -> dict[str, Any]:
     """One whole job with a store of its own, from nothing; see :func:`worldjepa.studies.jobs.run_job`."""
-    run_dir = Path("runs") / f"study-{name}" / f"seed-{seed}"
+    run_dir = seed_folder(name, seed)
     words = [f"env={env}", *overrides, f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"]
     job = run_job(run_dir, [*words, f"evaluation.pairs={num_pairs}", f"env.store={run_dir}/store"])
     shutil.rmtree(run_dir / "store", ignore_errors=True)  # gigabytes that the same seed would make again
