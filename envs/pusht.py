@@ -1,147 +1,40 @@
 """PushT: a round agent pushes a T-shaped block. gym-pusht's physics, a fast picture, exact states.
 
-Positions are in px of a 512 x 512 arena (y points down), angles in rad, velocities in px/s. A simulator state is
-float64 (7,), named by :data:`STATE_NAMES`; wherever one goes in, the first five numbers are enough and mean that the
-agent stands still. The block's angle is not wrapped. The block's position is its body origin, the middle of the T's
-top edge; its centre of gravity lies 45 px further down the stem (:func:`block_center`).
+Units and the simulator state: :mod:`envs.pusht_physics`.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from typing import Any
 
 import cv2
 import gymnasium as gym
 import numpy as np
-import pymunk
 
+from envs.pusht_physics import (
+    AGENT_RADIUS,
+    ARENA,
+    GOAL_POSE,
+    STATE_NAMES,
+    Physics,
+    PushTEnv,
+    angle_difference,
+    as_state,
+    block_center,
+    random_state,
+    reached,
+    task_state,
+)
 from envs.reset_options import state_and_goal
 
-os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-    from gym_pusht.envs.pusht import PushTEnv, pymunk_to_shapely
+# After pusht_physics, which sets what pygame reads.
+from gym_pusht.envs.pusht import pymunk_to_shapely  # isort: skip
 
-ARENA = 512.0
-STATE_NAMES = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
-AGENT_RADIUS = 15.0
-CENTER_OF_GRAVITY = (0.0, 45.0)  # of the block, in its own frame
-GOAL_POSE = (256.0, 256.0, math.pi / 4)  # the green zone: x, y, angle of gym-pusht's only task
-ACTION_SCALE = 100.0  # px from the agent to its target at a relative action of 1
+SUCCESS_COVERAGE = 0.95
 ACTION_MODES = ("relative", "absolute")
 REWARDS = ("coverage", "none")
 MIN_IMAGE_SIZE = 32
-
-
-def as_state(state: np.ndarray) -> np.ndarray:
-    """A copy of ``state`` (5,) or (7,) as float64 (7,), velocities zero where they were missing.
-
-    Raises:
-        ValueError: another shape, a number that is not finite, or an agent outside the arena.
-    """
-    values = np.asarray(state, dtype=np.float64)
-    if values.shape not in ((5,), (7,)):
-        raise ValueError(f"a PushT state must have shape (5,) or (7,): {', '.join(STATE_NAMES)}; got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"a PushT state must be finite, got {values.tolist()}")
-    if values[:2].min() < 0 or values[:2].max() > ARENA:
-        raise ValueError(f"the agent must stand in the arena, 0..512 px, got {values[:2].tolist()}")
-    return np.concatenate([values, np.zeros(7 - len(values))])
-
-
-def angle_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b in [-pi, pi), rad, whatever the number of turns in between."""
-    return (np.asarray(a) - np.asarray(b) + np.pi) % (2 * np.pi) - np.pi
-
-
-def block_center(state: np.ndarray) -> np.ndarray:
-    """The block's centre of gravity (..., 2), px, of states (..., >= 5)."""
-    state = np.asarray(state)
-    sin, cos = np.sin(state[..., 4]), np.cos(state[..., 4])
-    x, y = CENTER_OF_GRAVITY
-    return state[..., 2:4] + np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
-
-
-def reached(state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
-    """bool (...): agent and block position (4 numbers) within 20 px, block angle within 20 degrees."""
-    state, goal_state = np.asarray(state), np.asarray(goal_state)
-    distance = np.linalg.norm(state[..., :4] - goal_state[..., :4], axis=-1)
-    turn = np.abs(angle_difference(state[..., 4], goal_state[..., 4]))
-    return (distance < 20) & (turn < np.pi / 9)
-
-
-class Physics:
-    """gym-pusht's bodies in a pymunk space of our own: no picture, no coverage, no Python collision handler."""
-
-    substeps = 10
-    dt = 0.01
-
-    def __init__(self):
-        self._build()
-
-    def _build(self) -> None:
-        # A fresh space has no contact cache, so that what follows depends on the state alone.
-        self.space = pymunk.Space()
-        self.space.gravity = 0, 0
-        self.space.damping = 0.0
-        corners = ((5, 506), (5, 5), (506, 5), (506, 506))
-        walls = [(corners[0], corners[1]), (corners[1], corners[2]), (corners[2], corners[3]), (corners[0], corners[3])]
-        self.space.add(*[PushTEnv.add_segment(self.space, a, b, 2) for a, b in walls])
-        self.agent = PushTEnv.add_circle(self.space, (256, 400), AGENT_RADIUS)
-        self.block, self.block_shapes = PushTEnv.add_tee(self.space, (256, 300), 0)
-
-    def state(self) -> np.ndarray:
-        (x, y), (block_x, block_y), (vx, vy) = self.agent.position, self.block.position, self.agent.velocity
-        return np.array([x, y, block_x, block_y, self.block.angle, vx, vy])
-
-    def snapshot(self) -> np.ndarray:
-        """float64 (10,): the state and the block's velocity (2) and angular velocity."""
-        return np.array([*self.state(), *self.block.velocity, self.block.angular_velocity])
-
-    def restore(self, values: np.ndarray) -> None:
-        """Sets a :meth:`snapshot`, or a state (7,) with the block at rest.
-
-        Two restores of one snapshot agree bit for bit. Against the simulation it was taken from, a restored one lacks
-        the contact cache: a touching block may differ by some thousandths of a px after a step, more later.
-        """
-        x, y, block_x, block_y, angle, vx, vy, *block_velocity = np.asarray(values, dtype=np.float64).tolist()
-        self._build()
-        self.agent.position = x, y
-        self.agent.velocity = vx, vy
-        # The angle first: turning goes about the centre of gravity and moves the origin, which is then put right.
-        self.block.angle = angle
-        self.block.position = block_x, block_y
-        if block_velocity:
-            self.block.velocity = block_velocity[0], block_velocity[1]
-            self.block.angular_velocity = block_velocity[2]
-        self.space.reindex_shapes_for_body(self.agent)
-        self.space.reindex_shapes_for_body(self.block)
-
-    def step(self, target_x: float, target_y: float) -> None:
-        """0.1 s under gym-pusht's PD control (k_p 100, k_v 20) towards a target in px."""
-        agent, space_step, dt = self.agent, self.space.step, self.dt
-        for _ in range(self.substeps):
-            x, y = agent.position
-            vx, vy = agent.velocity
-            # gym-pusht's order of operations, so that results agree to the last bit.
-            ax = 100 * (target_x - x) + 20 * (0 - vx)
-            ay = 100 * (target_y - y) + 20 * (0 - vy)
-            agent.velocity = vx + ax * dt, vy + ay * dt
-            space_step(dt)
-
-    def step_relative(self, dx: float, dy: float) -> None:
-        """One step towards a target that lies (dx, dy) in [-1, 1] x 100 px from the agent, at least 20 px off the
-        arena's edge."""
-        x, y = self.agent.position
-        self.step(
-            min(max(x + ACTION_SCALE * dx, 20.0), 492.0),
-            min(max(y + ACTION_SCALE * dy, 20.0), 492.0),
-        )
 
 
 def whole_size(name: str, size: int) -> int:
@@ -225,8 +118,8 @@ class PushT(gym.Env):
     """Push the T. Follows :class:`worldjepa.types.GoalEnv`.
 
     Observations: ``pixels`` uint8 (image_size, image_size, 3) RGB; ``proprioception`` float32 (2,) agent x, y in px.
-    ``info`` holds ``state`` (7,), with a goal state ``is_success`` (:meth:`reached`), and with the coverage reward
-    ``coverage``, the share of the target zone under the block.
+    ``info`` holds ``state`` (7,); with a goal state ``is_success`` (:meth:`reached`); and with the coverage reward
+    ``coverage``, the share of the target zone under the block, and without a goal state ``is_success`` (above 0.95).
 
     Args:
         image_size: height and width of ``pixels``, >= 32.
@@ -269,17 +162,25 @@ class PushT(gym.Env):
         self.action_space = gym.spaces.Box(low, high, (2,), np.float32)
         self._low, self._high = low, high
 
+    @property
+    def rewarded(self) -> bool:
+        """Whether rewards mean something, see :class:`worldjepa.types.GoalEnv`."""
+        return self.reward != "none"
+
     # Gymnasium's own methods.
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Starts at ``options["state"]``, or at a random one, the agent clear of the block.
+        """Starts at ``options["state"]``, or at a random one: with the coverage reward where gym-pusht's task starts,
+        else with the agent clear of the block.
 
         ``options["goal_state"]`` makes ``info["is_success"]`` appear.
         """
         super().reset(seed=seed)
         state, goal = state_and_goal(options)
         self.goal_state = None if goal is None else as_state(goal)
-        self.set_state(random_state(self.np_random) if state is None else state)
+        if state is None:
+            state = (task_state if self.rewarded else random_state)(self.np_random)
+        self.set_state(state)
         state = self.get_state()
         return self._observe(state), self._info(state)
 
@@ -300,7 +201,7 @@ class PushT(gym.Env):
         if self.reward == "none":
             return self._observe(state), 0.0, False, False, info
         coverage = info["coverage"]
-        return self._observe(state), min(max(coverage / 0.95, 0.0), 1.0), coverage > 0.95, False, info
+        return self._observe(state), coverage_reward(coverage), coverage > SUCCESS_COVERAGE, False, info
 
     def render(self) -> np.ndarray | None:
         """The present picture, uint8 (render_size, render_size, 3)."""
@@ -355,6 +256,11 @@ class PushT(gym.Env):
             "block_angle": np.stack([np.cos(angle), np.sin(angle)], axis=-1),
         }
 
+    def reward_at(self, state: np.ndarray) -> float:
+        """The coverage reward of ``state`` (5,) or (7,), which the simulation is put at."""
+        self.set_state(state)
+        return coverage_reward(self.coverage())
+
     def coverage(self) -> float:
         """Share of the target zone that the block covers, 0..1, as gym-pusht computes it."""
         shapes = self.physics.block_shapes
@@ -373,13 +279,10 @@ class PushT(gym.Env):
             info["is_success"] = bool(self.reached(state, self.goal_state))
         if self.reward == "coverage":
             info["coverage"] = self.coverage()
+            info.setdefault("is_success", info["coverage"] > SUCCESS_COVERAGE)
         return info
 
 
-def random_state(rng: np.random.Generator) -> np.ndarray:
-    """A state (7,) at rest: the block anywhere a hand's breadth off the walls, the agent not in it."""
-    while True:
-        block, agent, angle = rng.uniform(130, 382, 2), rng.uniform(40, 472, 2), rng.uniform(-np.pi, np.pi)
-        state = np.array([*agent, *block, angle, 0.0, 0.0])
-        if np.linalg.norm(agent - block_center(state)) > 95:  # the block and the agent fit in 92
-            return state
+def coverage_reward(coverage: float) -> float:
+    """gym-pusht's reward, 0..1: 1 for a solved task."""
+    return min(max(coverage / SUCCESS_COVERAGE, 0.0), 1.0)

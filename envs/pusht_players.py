@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.pusht import ACTION_SCALE, ARENA, Physics, as_state, block_center, random_state, reached
+from envs.pusht_physics import ACTION_SCALE, ARENA, GOAL_POSE, Physics, as_state, block_center, random_state, reached
 from envs.pusht_pushing import (
     CONTACTS,
     INERTIA,
@@ -252,13 +252,14 @@ class GoalPusher:
     Args:
         width: how many states are kept between pushes.
         depth: how many pushes are looked ahead.
+        tolerance: of the goal, see :func:`envs.pusht_physics.reached`.
         label: name of the controller in tables.
     """
 
-    def __init__(self, width: int = 6, depth: int = 3, label: str = "goal_pusher"):
+    def __init__(self, width: int = 6, depth: int = 3, tolerance: float = 1.0, label: str = "goal_pusher"):
         if width < 1 or depth < 1:
             raise ValueError(f"width and depth must be >= 1, got {width} and {depth}")
-        self.width, self.depth, self.label = width, depth, label
+        self.width, self.depth, self.tolerance, self.label = width, depth, tolerance, label
         self._physics, self._pose = Physics(), Pose()
 
     def reset(self, state: np.ndarray, goal_state: np.ndarray) -> None:
@@ -315,7 +316,7 @@ class GoalPusher:
         plans = []
         for skill in skills:
             plan = self._simulate(branch.plan, branch.state, skill)
-            ends = [i for i, (_, state) in enumerate(plan, 1) if reached(state, self._goal)]
+            ends = [i for i, (_, state) in enumerate(plan, 1) if reached(state, self._goal, self.tolerance)]
             plans += [plan[: ends[0]]] if ends else []
         return min(plans, key=len, default=None)
 
@@ -342,3 +343,39 @@ class GoalPusher:
             pose.update(state)
             plan.append((action, state))
         return plan
+
+
+class Demonstrator:
+    """Pushes the block onto the task's green zone, as people did, and then stands still: for policies that imitate.
+
+    Acts in absolute targets (``action_mode="absolute"``).
+
+    Args:
+        tolerance: of the block's final pose, see :func:`envs.pusht_physics.reached`; 0.12 covers 95 % of the zone.
+        label: written into every episode as its policy.
+    """
+
+    def __init__(self, tolerance: float = 0.12, label: str = "scripted"):
+        self._pusher = GoalPusher(tolerance=tolerance)
+        self.tolerance, self.label = tolerance, label
+
+    def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """A random state (7,), and a group of its own."""
+        state = random_state(rng)
+        self._goal = np.array([*rng.uniform(60, 452, 2), *GOAL_POSE])
+        self._pusher.reset(state, self._goal)
+        return state, f"{self.label}/{rng.integers(2**62)}"
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        """float32 (2,) absolute target in px for a state (7,)."""
+        if self._done(state):
+            return np.asarray(state[:2], np.float32)
+        return np.clip(state[:2] + ACTION_SCALE * self._pusher.act(state), 20, ARENA - 20).astype(np.float32)
+
+    def keep(self, states: np.ndarray) -> bool:
+        """Whether ``states`` (L, 7) end with the block in its place."""
+        return bool(self._done(states[-1]))
+
+    def _done(self, state: np.ndarray) -> bool:
+        goal = np.concatenate([state[:2], self._goal[2:]])  # wherever the agent is
+        return bool(reached(state[:5], goal, self.tolerance))

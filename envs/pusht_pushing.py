@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from envs.pusht import AGENT_RADIUS, CENTER_OF_GRAVITY
+from envs.pusht_physics import AGENT_RADIUS, CENTER_OF_GRAVITY
 
 Target = tuple[float, float]
 Skill = Generator[Target, None, None]

@@ -145,6 +145,17 @@ def prepare(path, demonstrations="auto", num_episodes=60):
     return prepare_store(path, PUSHT, PUSHER, REPLAY, demonstrations, num_episodes, 7, 10)
 
 
+def test_players_only_take_the_place_of_demonstrations_when_asked(tmp_path, demonstrations, monkeypatch):
+    def asked(path):
+        return prepare_store(path, PUSHT, PUSHER, REPLAY, "auto", 10, 7, 10, beside_recorded=False)
+
+    store, _ = asked(tmp_path / "with")
+    assert set(store.policies) == {"human"} and store.num_episodes == 6
+    monkeypatch.setattr(collection, "find_demonstrations", lambda place: (None, "none found"))
+    assert asked(tmp_path / "with")[0].hash == store.hash
+    assert set(asked(tmp_path / "without")[0].policies) == {"scripted"}
+
+
 def test_a_plan_with_demonstrations(tmp_path, demonstrations, monkeypatch):
     store, sentence = prepare(tmp_path / "store")
     assert sentence.startswith("generated demonstrations; imported 6 recorded episodes; collected 60 episodes")

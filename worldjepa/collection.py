@@ -49,6 +49,7 @@ def prepare_store(
     num_frames: int,
     episodes_per_shard: int,
     replay_fraction: float = 0.5,
+    beside_recorded: bool = True,
     seed: int = 0,
     num_workers: int = 1,
     progress: bool = False,
@@ -69,6 +70,7 @@ def prepare_store(
         num_frames: of each collected episode.
         episodes_per_shard: of a shard.
         replay_fraction: share of noisy replays in ``num_episodes`` where there are demonstrations, 0..1.
+        beside_recorded: whether players add to recorded episodes, or only take their place where there are none.
         seed: of everything random.
         num_workers: processes.
         progress: show a bar.
@@ -107,6 +109,8 @@ def prepare_store(
         # Started where demonstrations were at hand: a repeat without them must not change what the store holds.
         sentence = "demonstrations that the store already holds"
         players = {"scripted": (scripted, num_episodes - num_replays)}
+    if not beside_recorded and (recorded is not None or store.has_shard("human", 0)):
+        players = {}
     jobs = [
         Job(source, index, player, env, episodes_per_shard, num_frames, seed)
         for source, (player, count) in players.items()

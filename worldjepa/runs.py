@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
+from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
@@ -85,6 +86,7 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
         scripted=player_factory(plan.scripted),
         replay=plan.replay,
         replay_fraction=plan.replay_fraction,
+        beside_recorded=plan.get("beside_recorded", True),
         demonstrations=config.data.demonstrations,
         num_episodes=plan.num_episodes,
         num_frames=plan.num_frames,
@@ -123,7 +125,7 @@ def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelS
 def fit_normalizers(model: WorldModel, windows: Windows) -> None:
     """Takes mean picture and action spread from the training split."""
     if "pixels" in windows.observations:
-        model.encoder.normalizer.fit(windows.pixel_mean(num_frames=2000, seed=0))
+        model.encoder.normalizer.fit(pixel_mean(windows.store, windows.episodes, num_frames=2000, seed=0))
     std = windows.action_std()
     # One scale for all raw dimensions keeps directions in the plane what they are.
     model.action_normalizer.fit(torch.zeros_like(std), std.square().mean().sqrt().expand_as(std))

@@ -8,7 +8,7 @@ import pymunk
 import pytest
 import zarr
 
-from envs.pusht import PushTEnv
+from envs.pusht_physics import PushTEnv
 from worldjepa.datasets import (
     Demonstrations,
     EpisodeStore,
@@ -155,6 +155,19 @@ def test_import_keeps_states_and_makes_actions_relative(tmp_path, recorded, env)
     other = Demonstrations(recorded.states, recorded.actions + 1, recorded.episode_ends)
     with pytest.raises(ValueError, match="has other demonstrations"):
         import_demonstrations(store, other, env, episodes_per_shard=2)
+
+
+def test_import_into_the_task_keeps_targets_and_has_rewards(tmp_path, recorded):
+    """Absolute actions, and the reward of the state that each leads to."""
+    env = gymnasium.make("envs:worldjepa/PushT-v0", image_size=32, action_mode="absolute", reward="coverage")
+    store = EpisodeStore.create(tmp_path / "store", EnvSpec.from_env(env))
+    import_demonstrations(store, recorded, env)
+    arrays, (states, targets) = store.episode(1).arrays, recorded.episode(1)
+    np.testing.assert_allclose(arrays["action"][:-1], np.clip(targets[:-1], 0, 512), atol=1e-4)
+    for t in (0, len(states) - 2):
+        env.reset(options={"state": states[t + 1]})
+        np.testing.assert_allclose(arrays["reward"][t], min(env.unwrapped.coverage() / 0.95, 1), atol=1e-6)
+    assert arrays["reward"][-1] == 0
 
 
 def test_a_given_place_is_taken_or_refused(zarr_path, write_lerobot, tmp_path):

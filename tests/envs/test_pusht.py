@@ -5,7 +5,8 @@ import numpy as np
 import pymunk
 import pytest
 
-from envs.pusht import Physics, PushT, Renderer, angle_difference, block_center, random_state
+from envs.pusht import PushT, Renderer
+from envs.pusht_physics import Physics, angle_difference, block_center, random_state
 
 # After the line above, which quiets pygame.
 from gym_pusht.envs.pusht import PushTEnv  # isort: skip
@@ -216,3 +217,18 @@ def test_unknown_modes_and_agents_outside_are_refused():
         PushT(reward="dense")
     with pytest.raises(ValueError, match="agent must stand in the arena"):
         PushT().reset(options={"state": [-3.0, 50, 200, 200, 0]})
+
+
+def test_the_task_starts_where_gym_pushts_does():
+    import gymnasium
+
+    theirs = gymnasium.make("gym_pusht/PushT-v0", obs_type="state").unwrapped
+    ours = PushT(image_size=32, action_mode="absolute", reward="coverage")
+    for seed in range(20):
+        theirs.reset(seed=seed)
+        ours.reset(seed=seed)
+        state = ours.get_state()
+        clear = np.linalg.norm(state[:2] - block_center(state)) > 95
+        if clear:  # else gym-pusht's own first step has pushed the two apart already
+            wanted = [*theirs.agent.position, *theirs.block.position, theirs.block.angle]
+            np.testing.assert_allclose(state[:5], wanted, atol=1e-6)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from envs.pusht import Physics, PushT, block_center, random_state
-from envs.pusht_players import GoalPusher, NoisyReplay, ScriptedPusher, stays_inside
+from envs.pusht import PushT
+from envs.pusht_physics import Physics, block_center, random_state
+from envs.pusht_players import Demonstrator, GoalPusher, NoisyReplay, ScriptedPusher, stays_inside
 from envs.pusht_pushing import CONTACTS, INERTIA, Pose, needed_motion, push_gain, push_length
 
 
@@ -184,3 +185,22 @@ def test_goal_pusher_refuses_bad_goals():
         GoalPusher().reset(np.zeros(7), np.full(7, np.nan))
     with pytest.raises(ValueError, match="width"):
         GoalPusher(width=0)
+
+
+def test_the_demonstrator_solves_the_task_and_stands_still():
+    """Against the same player stopped at the start: coverage of what is kept, in gym-pusht's own measure."""
+    env, player, best, first = PushT(image_size=32, action_mode="absolute", reward="coverage"), Demonstrator(), [], []
+    for seed in range(6):
+        start, _ = player.reset(np.random.default_rng(seed))
+        env.reset(options={"state": start})
+        states, actions = [env.get_state()], []
+        first.append(env.coverage())
+        for _ in range(75):
+            actions.append(player.act(states[-1]))
+            env.step(actions[-1])
+            states.append(env.get_state())
+        assert np.min(actions) >= 20 and np.max(actions) <= 492
+        if player.keep(np.array(states)):
+            best.append(env.coverage())
+            np.testing.assert_allclose(actions[-1], states[-2][:2], atol=0.5)
+    assert len(best) >= 4 and np.mean(best) > 0.9 > 0.5 > np.mean(first)

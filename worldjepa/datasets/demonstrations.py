@@ -130,9 +130,10 @@ def load_pusht_demonstrations(place: str | os.PathLike) -> Demonstrations:
 def import_demonstrations(
     store: EpisodeStore, demonstrations: Demonstrations, env: GoalEnv, episodes_per_shard: int = 100
 ) -> int:
-    """Adds the recorded episodes, drawn by ``env``, with relative actions, as policy and source ``human``.
+    """Adds the recorded episodes, drawn by ``env``, as policy and source ``human``.
 
-    Actions are ``clip((target - agent) / 100, -1, 1)``. Shards that are there are kept.
+    Actions are in the environment's mode: relative ones are ``clip((target - agent) / 100, -1, 1)``, absolute ones the
+    recorded targets. Shards that are there are kept.
 
     Returns:
         How many episodes were added; :meth:`EpisodeStore.refresh` has been called.
@@ -157,9 +158,12 @@ def _draw_episode(demonstrations: Demonstrations, index: int, env: GoalEnv) -> E
     full[:, :5] = states  # velocities, if the environment's state has them, are not recorded
     observations = [env.observe_state(state) for state in full]
     arrays = {name: np.stack([o[name] for o in observations]) for name in observations[0]}
-    action = np.clip((targets - states[:, :2]) / ACTION_SCALE, -1, 1).astype(np.float32)
+    action = targets if env.action_mode == "absolute" else (targets - states[:, :2]) / ACTION_SCALE
+    action = np.clip(action, env.action_space.low, env.action_space.high).astype(np.float32)
     action[-1] = 0
     arrays |= {"action": action, "state": full.astype(np.float32)}
+    if env.rewarded:
+        arrays["reward"] = np.array([*(env.reward_at(state) for state in full[1:]), 0.0], np.float32)
     return Episode(arrays, demonstration_group(index), "human")
 
 

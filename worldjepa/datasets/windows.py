@@ -13,15 +13,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 import torch
 
-from worldjepa.datasets.store import EpisodeStore, is_held_out
+from worldjepa.datasets.splits import check_known, split_episodes
+from worldjepa.datasets.store import EpisodeStore
 from worldjepa.types import Segment
-
-SPLITS = ("train", "held_out", "all")
 
 
 class Windows:
@@ -52,12 +50,10 @@ class Windows:
     ) -> None:
         if num_steps < 2 or frameskip < 1:
             raise ValueError(f"a clip needs num_steps >= 2 and frameskip >= 1, got {num_steps} and {frameskip}")
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         for name in observations:
-            _check_known(name, store.spec.fields, f"observation of the store {store.path}")
+            check_known(name, store.spec.fields, f"observation of the store {store.path}")
         for name in [*(policies or ()), *(policy_weights or ())]:
-            _check_known(name, sorted(set(store.policies)), f"policy in the store {store.path}")
+            check_known(name, sorted(set(store.policies)), f"policy in the store {store.path}")
         self.store = store
         self.num_steps = num_steps
         self.frameskip = frameskip
@@ -68,14 +64,7 @@ class Windows:
         wanted = set(policies) if policies is not None else set(store.policies)
         if policy_weights is not None:
             wanted &= {name for name, weight in policy_weights.items() if weight > 0}
-        self.episodes = np.array(
-            [
-                index
-                for index, (group, policy) in enumerate(zip(store.groups, store.policies, strict=True))
-                if policy in wanted and (split == "all" or is_held_out(group) == (split == "held_out"))
-            ],
-            np.int64,
-        )
+        self.episodes = split_episodes(store, split, wanted)
         """int64 (E,): the store's indices of this split's episodes, short ones too."""
         counts = np.maximum(store.lengths[self.episodes] - self.num_frames + 1, 0)
         self._ends = np.cumsum(counts)
@@ -162,18 +151,6 @@ class Windows:
             total += [np.full(action.shape[1], len(action)), action.sum(0), (action**2).sum(0)]
         count, first, second = total
         return torch.from_numpy(np.sqrt(np.maximum(second / count - (first / count) ** 2, 0))).float()
-
-    def pixel_mean(self, num_frames: int, seed: int) -> torch.Tensor:
-        """float32 (3,height,width) in [0, 255]: mean of ``num_frames`` random frames of this split."""
-        rng = np.random.default_rng(seed)
-        lengths = self.store.lengths[self.episodes]
-        ends = np.cumsum(lengths)
-        frames = np.sort(rng.integers(ends[-1], size=num_frames))
-        total = np.zeros(self.store.spec.fields["pixels"].shape)
-        for which, frame in zip(np.searchsorted(ends, frames, side="right"), frames, strict=True):
-            columns, first = self.store.place(self.episodes[which])
-            total += columns["pixels"][first + frame - (ends[which] - lengths[which])]
-        return torch.from_numpy(total / num_frames).float().permute(2, 0, 1).contiguous()
 
     def _clips_by_policy(self, counts: np.ndarray, weights: dict[str, float]) -> tuple[np.ndarray, list[np.ndarray]]:
         """Normalised weight and clip indices of every policy that is asked for."""
@@ -264,10 +241,3 @@ class Prefetcher:
 def channels_first(x: torch.Tensor) -> torch.Tensor:
     """Pictures (B,T,height,width,3) seen as (B,T,3,height,width); anything else as it is."""
     return x.permute(0, 1, 4, 2, 3) if x.ndim == 5 else x
-
-
-def _check_known(name: str, known, what: str) -> None:
-    if name not in known:
-        near = get_close_matches(name, list(known), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name!r} is no {what} (it has {', '.join(known)}){hint}")
