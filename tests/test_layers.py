@@ -4,6 +4,7 @@ import torch
 from worldjepa.layers import (
     Attention,
     Block,
+    CrossBlock,
     LearnedCoordinates,
     SinCosCoordinates,
     Transformer,
@@ -118,3 +119,18 @@ def test_sincos_tells_places_apart_and_refuses_too_narrow_a_width():
 @pytest.mark.parametrize("hidden", [None, 6])
 def test_learned_coordinates_have_the_width_asked_for(hidden):
     assert LearnedCoordinates(3, 13, hidden)(torch.randn(P, 3)).shape == (P, 13)
+
+
+def test_attention_to_a_context_equal_to_itself_is_self_attention():
+    torch.manual_seed(0)
+    attention, x = Attention(D, 3).eval(), torch.randn(B, P, D)
+    torch.testing.assert_close(attention(x, context=x), attention(x))
+
+
+def test_a_cross_block_reads_its_context():
+    torch.manual_seed(0)
+    block, x, context = CrossBlock(D, 3).eval(), torch.randn(B, P, D), torch.randn(B, 5, D)
+    assert block(x, context).shape == x.shape
+    assert not torch.allclose(block(x, context), block(x, context + 1))
+    order = torch.randperm(5)
+    torch.testing.assert_close(block(x, context[:, order]), block(x, context))  # a context is a set

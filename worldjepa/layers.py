@@ -24,7 +24,7 @@ def padding_mask(valid: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention of (B,L,D).
+    """Multi-head attention of (B,L,D) within itself, or to a context (B,K,D).
 
     Args:
         width: D.
@@ -43,14 +43,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * inner)
         self.out = nn.Sequential(nn.Linear(inner, width), nn.Dropout(dropout))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attends within ``x`` (B,L,D).
+    def forward(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """``x`` (B,L,D) attends within itself, or to ``context`` (B,K,D).
 
         Args:
-            mask: broadcastable to (L,L) or (B,L,L), queries before keys; bool (True may attend) or float, added to
+            mask: broadcastable to (L,K) or (B,L,K), queries before keys; bool (True may attend) or float, added to
                 the logits.
         """
-        q, k, v = rearrange(self.qkv(x), "b l (three h d) -> three b h l d", three=3, h=self.heads)
+        if context is None:
+            parts = self.qkv(x).chunk(3, -1)
+        else:
+            weight, bias, inner = self.qkv.weight, self.qkv.bias, len(self.qkv.weight) // 3
+            query = F.linear(x, weight[:inner], bias[:inner])
+            parts = query, *F.linear(context, weight[inner:], bias[inner:]).chunk(2, -1)
+        q, k, v = (rearrange(part, "b l (h d) -> b h l d", h=self.heads) for part in parts)
         if mask is not None:
             if mask.dim() == 3:
                 mask = mask[:, None]
@@ -143,6 +149,26 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x, condition, mask)
         return self.norm(x)
+
+
+class CrossBlock(Block):
+    """A pre-norm :class:`Block` that looks at a context between its attention and its MLP (arXiv:1706.03762, 3.1).
+
+    Args:
+        width: D, of the context too.
+        heads, mlp_ratio, dropout: see :class:`Block`.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0):
+        super().__init__(width, heads, mlp_ratio, dropout)
+        self.cross_norm = nn.LayerNorm(width, eps=1e-6)
+        self.cross = Attention(width, heads, dropout=dropout)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """(B,L,D), (B,K,D) -> (B,L,D)."""
+        x = x + self.attention(self.norm1(x))
+        x = x + self.cross(self.cross_norm(x), context=context)
+        return x + self.mlp(self.norm2(x))
 
 
 def sincos_embedding(coords: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:

@@ -26,14 +26,15 @@ class PixelNormalizer(nn.Module):
         self.mean.copy_(mean_picture)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (B,T,3,height,width) -> float32 (B*T,3,height,width), zero mean, order one."""
+        """Grey levels (B,T,3,height,width), uint8 or float -> float32 (B*T,3,height,width), zero mean, order one."""
         if pixels.ndim != 5 or tuple(pixels.shape[-3:]) != tuple(self.mean.shape):
             raise ValueError(
                 f"pixels: expected uint8 (B,T,3,{self.image_size},{self.image_size}), got {tuple(pixels.shape)}; "
                 "render the environment at the size the model was trained on"
             )
         # In place after the conversion: at thousands of pictures a second every pass over them counts.
-        return rearrange(pixels, "b t c h w -> (b t) c h w").float().sub_(self.mean).mul_(1 / self.scale)
+        pictures = rearrange(pixels, "b t c h w -> (b t) c h w").to(torch.float32, copy=True)
+        return pictures.sub_(self.mean).mul_(1 / self.scale)
 
 
 class ActionNormalizer(nn.Module):

@@ -45,10 +45,15 @@ def learning_rate_factor(step: int, progress: float, settings: TrainSettings) ->
     return warmup * (settings.final_lr_fraction + (1 - settings.final_lr_fraction) * cosine)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random stream of one training step: a resumed run needs no generator state."""
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Of the random numbers of one training step: a resumed run needs no generator state."""
     # The golden ratio's bits spread neighbouring (seed, step) pairs over the 63 bits a seed may have.
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % 2**63)
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03 + rank * 0x8CB92BA72F3D8DD7) % 2**63
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random stream of one training step that all processes share."""
+    return torch.Generator().manual_seed(step_seed(seed, step))
 
 
 def pick_device(device: str) -> str:
@@ -162,6 +167,7 @@ def train(
     run_dir: Path,
     evaluate: Callable[[WorldModel], dict[str, float]] | None = None,
     unit: str = "images",
+    units_per_clip: int | None = None,
 ) -> None:
     """Trains ``system`` in place on clips of ``windows``; keeps checkpoints and ``metrics.jsonl`` in ``run_dir``.
 
@@ -172,6 +178,7 @@ def train(
         system: freshly built; its weights are replaced by the checkpoint's if there is one.
         evaluate: called with the model in eval mode now and then, in the first process; its numbers are logged.
         unit: what a clip is made of, for the logged speed ``<unit>_per_s``.
+        units_per_clip: how many; ``settings.clip_frames`` when None.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM, after saving.
@@ -239,7 +246,7 @@ def train(
         accelerator.num_processes,
         pin_memory=not on_cpu,
     )
-    images_per_step = settings.batch_size * settings.clip_frames
+    units_per_step = settings.batch_size * (settings.clip_frames if units_per_clip is None else units_per_clip)
     bar = Progress(
         TextColumn(f"training on {unit}"),
         BarColumn(),
@@ -267,6 +274,8 @@ def train(
             progress = progress_at(step)
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * learning_rate_factor(step, progress, settings)
+            # Dropout and the like draw from the global stream, each process its own numbers.
+            torch.manual_seed(step_seed(settings.seed, step, 1 + accelerator.process_index))
             losses = prepared(segment.to(accelerator.device), step_generator(settings.seed, step))
             accelerator.backward(losses["total"])
             norm = accelerator.clip_grad_norm_(prepared.parameters(), settings.gradient_clip)
@@ -283,7 +292,7 @@ def train(
             if step % settings.log_every == 0 or step == last:
                 values = {f"loss/{name}": loss.item() for name, loss in losses.items()}
                 now = time.monotonic()
-                speed = (step - lap_step) * images_per_step / (now - lap)
+                speed = (step - lap_step) * units_per_step / (now - lap)
                 values[f"{unit}_per_s"] = round(speed, 1)
                 lap, lap_step = now, step
                 log(step, values)

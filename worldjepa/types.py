@@ -163,6 +163,35 @@ class Segment:
 
 
 @dataclass
+class Chunk:
+    """A batch of moments and what followed them, the input of imitation.
+
+    Attributes:
+        observation: (B,1,...) by name, of the moment.
+        action: float32 (B,H,raw_action_dim) the next H raw actions, environment units.
+        valid: bool (B,H) False where the episode was over and the action is a repeat.
+        future: (B,F,...) by name, observations of F moments after it.
+        future_valid: bool (B,F) False where the episode was over and the observation is a repeat.
+    """
+
+    observation: Observation
+    action: Tensor
+    valid: Tensor
+    future: Observation
+    future_valid: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Chunk:
+        """``change`` applied to every tensor."""
+        observation, future = (
+            {name: change(value) for name, value in part.items()} for part in (self.observation, self.future)
+        )
+        return Chunk(observation, change(self.action), change(self.valid), future, change(self.future_valid))
+
+    def to(self, device) -> Chunk:
+        return self.map(lambda x: x.to(device, non_blocking=True))
+
+
+@dataclass
 class Prediction:
     """What a world model said about a batch of clips; the input of its training objectives.
 
