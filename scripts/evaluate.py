@@ -90,9 +90,10 @@ def judged_config(config: DictConfig) -> DictConfig:
     if config.run is None:
         if config.policy.name == "planner":
             raise ValueError("give run=<folder of a trained run>, such as run=runs/pusht, or another policy=")
-        if config.get("env") is None:
+        env = own_env(config) if config.get("env") is None else config.env
+        if env is None:
             raise ValueError("give env=<environment>, such as env=reacher, or run=<folder of a trained run>")
-        return OmegaConf.create({"env": config.env, "evaluation": {**EVALUATION, **asked["evaluation"]}})
+        return OmegaConf.create({"env": env, "evaluation": {**EVALUATION, **asked["evaluation"]}})
     file = Path(config.run) / CONFIG_FILE
     if not file.is_file():
         raise ValueError(f"{config.run}: expected a run with {CONFIG_FILE}; give run=<its folder>")
@@ -106,6 +107,13 @@ def judged_config(config: DictConfig) -> DictConfig:
     judged.evaluation = OmegaConf.merge(EVALUATION, judged.evaluation, asked["evaluation"])
     judged.planning = OmegaConf.merge(judged.planning, asked["planning"])
     return judged
+
+
+def own_env(config: DictConfig) -> DictConfig | None:
+    """The environment that a trained policy keeps in its folder, if it does."""
+    path = config.policy.make and config.policy.make.get("path")
+    file = Path(path or ".") / CONFIG_FILE
+    return OmegaConf.load(file).get("env") if path and file.is_file() else None
 
 
 def check_env_fits(asked: DictConfig, trained: DictConfig) -> None:
@@ -127,14 +135,14 @@ def action_spread(config: DictConfig) -> tuple[list[float], list[float]]:
 
 def returns_table(table: dict[str, Any]) -> Table:
     """``returns.json`` for the terminal."""
-    shown = Table("policy", "mean return", "95 % interval", "success", "ms/plan", title_style="bold")
+    columns = ("policy", "mean return", "95 % interval", "best reward", "success", "ms/plan")
+    shown = Table(*columns, title_style="bold")
     for name, row in table["policies"].items():
         low, high = row["return"]["ci95"]
         interval = "-" if low is None else f"{low:.1f} to {high:.1f}"
         success = "-" if row["success"] is None else percent(row["success"])
-        shown.add_row(
-            name.replace("_", " "), f"{row['return']['mean']:.1f}", interval, success, f"{row['ms_per_plan'] or '-'}"
-        )
+        means = f"{row['return']['mean']:.1f}", interval, f"{row['best_reward']['mean']:.2f}"
+        shown.add_row(name.replace("_", " "), *means, success, f"{row['ms_per_plan'] or '-'}")
     return shown
 
 

@@ -1,25 +1,30 @@
 """Trains a policy on a world model's latents, or with Stable-Baselines3; see ``scripts/train_policy.py --help``."""
 
+import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
+from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import TrainSettings, checked_main
 from worldjepa.rollout import Factory
-from worldjepa.runs import env_factory, open_run
-from worldjepa.training import Interrupted, is_trained, launch, pick_processes
+from worldjepa.runs import env_factory, open_run, open_store
+from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+IMITATORS = ("act_jepa", "act", "behavior_cloning", "diffusion")
 ConfigStore.instance().store("base_train_policy", {"train": TrainSettings})
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train_policy")
 def main(config: DictConfig) -> None:
-    learners = {"behavior_cloning": clone, "sb3": learn_by_reward}
+    learners = {**dict.fromkeys(IMITATORS, imitate), "goal_cloning": clone, "sb3": learn_by_reward}
     try:
         if config.policy.name not in learners:
             raise ValueError(f"policy must be one of {', '.join(learners)} to be trained, got {config.policy.name!r}")
@@ -28,18 +33,43 @@ def main(config: DictConfig) -> None:
             print(f"{folder} holds a trained policy already; give this one a place of its own with out=<folder>")
         else:
             learners[config.policy.name](config, folder)
-        print(f"judge it: python scripts/evaluate.py {judged_by(config, folder)}")
+        if config.get("env") is None or config.env.id is not None:
+            print(f"judge it: python scripts/evaluate.py {judged_by(config, folder)}")
     except (ValueError, FloatingPointError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
         sys.exit(str(stop) or "stopped; repeat the command to go on")
 
 
+def imitate(config: DictConfig, folder: Path) -> None:
+    from policies.imitation import imitation_config, train_imitation
+
+    check_overrides(config)
+    if config.policy.name == "diffusion" and not find_spec("lerobot"):
+        raise ValueError("policy=diffusion is LeRobot's: pip install -e '.[lerobot]' -e lerobot_plugin")
+    made = imitation_config(config)
+    with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
+        if int(os.environ.get("RANK", 0)) == 0:  # under `accelerate launch` every process comes here
+            if made.env.id is not None:  # else the store is all there is
+                print(open_store(made)[1])
+            open_run(folder, made)
+    launch(train_imitation, (str(folder),), pick_processes(TrainSettings(**config.train)))
+
+
+def check_overrides(config: DictConfig) -> None:
+    """Refuses ``env.x=..`` where imitation has an x of its own, which would win."""
+    for word in HydraConfig.get().overrides.task:
+        key = word.lstrip("+").partition("=")[0].removeprefix("env.")
+        own = OmegaConf.select(config, f"env.imitation.{key}") is not None if config.get("env") is not None else False
+        if word.lstrip("+").startswith("env.") and own:
+            raise ValueError(f"env.{key}: policies that imitate have a value of their own; set env.imitation.{key}")
+
+
 def clone(config: DictConfig, folder: Path) -> None:
-    from policies.behavior_cloning import train_cloning
+    from policies.goal_cloning import train_cloning
 
     if config.run is None:
-        raise ValueError("behaviour cloning learns on a world model's latents: give run=<folder of a trained run>")
+        raise ValueError("goal_cloning learns on a world model's latents: give run=<folder of a trained run>")
     OmegaConf.resolve(config)
     open_run(folder, OmegaConf.create({"world_model": config.run, "policy": config.policy, "train": config.train}))
     launch(train_cloning, (str(folder),), pick_processes(TrainSettings(**config.train)))
@@ -69,9 +99,11 @@ def learn_by_reward(config: DictConfig, folder: Path) -> None:
 
 def judged_by(config: DictConfig, folder: Path) -> str:
     """The arguments that judge what was trained."""
+    judged = f"policy={config.policy.name} policy.make.path={folder}"
+    if config.policy.name in IMITATORS:
+        return f"{judged} measure=return"
     place = f"run={config.run}" if config.run is not None else f"env={config.env.name}"
-    measure = " measure=return" if config.policy.name == "sb3" else ""
-    return f"{place} policy={config.policy.name} policy.make.path={folder}{measure}"
+    return f"{place} {judged}" + (" measure=return" if config.policy.name == "sb3" else "")
 
 
 if __name__ == "__main__":

@@ -32,19 +32,19 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_cloned_policy_is_trained_once_and_judged_on_the_planners_pairs(trained):
-    words = ("policy=behavior_cloning", f"run={trained}/run", f"out={trained}/bc", "train.steps=5", "policy.width=32")
+    words = ("policy=goal_cloning", f"run={trained}/run", f"out={trained}/bc", "train.steps=5", "policy.width=32")
     made = run("train_policy", *words)
     assert made.returncode == 0, made.stderr
     assert "holds a trained policy already" in run("train_policy", *words).stdout
     judged = run(
         "evaluate",
-        *("policy=behavior_cloning", f"policy.make.path={trained}/bc", f"run={trained}/run", f"out={trained}/judged"),
+        *("policy=goal_cloning", f"policy.make.path={trained}/bc", f"run={trained}/run", f"out={trained}/judged"),
     )
     assert judged.returncode == 0, judged.stderr
     table, planned = (json.loads((trained / name / "planning.json").read_text()) for name in ("judged", "run"))
-    assert set(table["scripted"]) - {"planner"} >= {"behavior_cloning", "random", "still", "replay"}
+    assert set(table["scripted"]) - {"planner"} >= {"goal_cloning", "random", "still", "replay"}
     assert table["scripted"]["manifest_hash"] == planned["scripted"]["manifest_hash"]
-    assert (trained / "judged" / "videos" / "scripted-behavior_cloning.mp4").stat().st_size > 1000
+    assert (trained / "judged" / "videos" / "scripted-goal_cloning.mp4").stat().st_size > 1000
 
 
 @pytest.mark.slow

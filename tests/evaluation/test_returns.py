@@ -79,8 +79,11 @@ def test_rewards_are_added_up_until_the_episode_ends():
             end = over[0] if len(over) else STEPS
             assert total == pytest.approx(states[1 : end + 1].sum())
             assert (states[end:] == states[end]).all()
+        best = [states[1:].max() for states in results[name].trajectories[:, :, 0]]
+        np.testing.assert_allclose(results[name].best, best)  # after the end the last state stays
     summary = results["up"].summary()
     low, high = summary["return"]["ci95"]
+    assert summary["best_reward"]["mean"] == pytest.approx(np.mean(summary["episodes"]["best_reward"]))
     assert low < summary["return"]["mean"] < high and summary["success"]["rate"] == 1.0
 
 

@@ -31,6 +31,7 @@ class Returns:
 
     Attributes:
         total: float64 (n,) sum of an episode's rewards.
+        best: float64 (n,) the largest of them.
         success: bool (n,) the environment said ``is_success`` at some step; None where it never says.
         trajectories: float64 (n,num_steps+1,S) simulator states.
         num_plans: plans made in all episodes together.
@@ -38,19 +39,26 @@ class Returns:
     """
 
     total: np.ndarray
+    best: np.ndarray
     success: np.ndarray | None
     trajectories: np.ndarray
     num_plans: int
     plan_seconds: float
 
     def summary(self) -> dict[str, Any]:
-        """Plain JSON values: the mean return with Student's 95 % interval, and the success rate with Wilson's."""
-        interval = mean_interval(self.total)[1:] if len(self.total) > 1 else (None, None)
+        """Plain JSON values: means with Student's 95 % interval, the success rate with Wilson's, and each episode's."""
         return {
-            "return": {"mean": float(self.total.mean()), "ci95": list(interval), "n": len(self.total)},
+            "return": _mean(self.total),
+            "best_reward": _mean(self.best),
             "success": None if self.success is None else rate(self.success),
             "ms_per_plan": ms_per_plan(self.plan_seconds, self.num_plans),
+            "episodes": {"return": self.total.tolist(), "best_reward": self.best.tolist()},
         }
+
+
+def _mean(values: np.ndarray) -> dict[str, Any]:
+    interval = mean_interval(values)[1:] if len(values) > 1 else (None, None)
+    return {"mean": float(values.mean()), "ci95": list(interval), "n": len(values)}
 
 
 def gather_returns(
@@ -105,6 +113,7 @@ def _joined(parts: Iterator[Returns]) -> Returns:
     said = [part.success for part in parts]
     return Returns(
         total=np.concatenate([part.total for part in parts]),
+        best=np.concatenate([part.best for part in parts]),
         success=None if any(success is None for success in said) else np.concatenate(said),
         trajectories=np.concatenate([part.trajectories for part in parts]),
         num_plans=sum(part.num_plans for part in parts),
@@ -117,7 +126,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
     seeds = [pair_seed(seed, index) for index in episodes]
     policy = make_policy(episodes)
     envs = [make_env().unwrapped for _ in episodes]
-    total, over = np.zeros(len(envs)), np.zeros(len(envs), bool)
+    total, best, over = np.zeros(len(envs)), np.full(len(envs), -np.inf), np.zeros(len(envs), bool)
     success: list[bool | None] = [None] * len(envs)
     try:
         observations = []
@@ -134,6 +143,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
                 observation, reward, terminated, truncated, info = env.step(action)
                 observations[i] = named(observation, env.get_state(), policy.observes)
                 total[i] += float(reward)
+                best[i] = max(best[i], float(reward))
                 over[i] = terminated or truncated
                 if "is_success" in info:
                     success[i] = bool(success[i]) or bool(info["is_success"])
@@ -143,6 +153,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
             env.close()
     return Returns(
         total=total,
+        best=best,
         success=None if None in success else np.array(success, bool),
         trajectories=np.stack(states, 1),
         num_plans=policy.num_plans,

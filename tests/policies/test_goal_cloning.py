@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 from point_mass import PointMass, PointModel, make_store
 
-from policies.behavior_cloning import CloningPolicy, CloningSystem, GoalActor
+from policies.goal_cloning import CloningPolicy, CloningSystem, GoalActor
 from worldjepa.datasets.windows import Windows
 from worldjepa.types import Segment
 
@@ -88,7 +88,7 @@ def test_a_policy_does_not_depend_on_its_batch():
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path):
-    from policies.behavior_cloning import load_cloning_policy
+    from policies.goal_cloning import load_cloning_policy
 
     with pytest.raises(ValueError, match="expected a trained policy"):
         load_cloning_policy([0], path=str(tmp_path))
