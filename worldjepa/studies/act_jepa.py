@@ -1,0 +1,161 @@
+"""ACT-JEPA against ACT, two stages, behaviour cloning and diffusion on human PushT; the speed of chunks and loaders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldjepa.datasets.chunks import Chunks
+from worldjepa.datasets.demonstrations import find_demonstrations
+from worldjepa.datasets.lerobot import export_lerobot
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.files import write_text
+from worldjepa.runs import machine
+from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
+from worldjepa.training import read_metrics
+
+SEEDS = (0, 1, 2)
+POLICIES = {
+    "act_jepa": ("policy=act_jepa",),
+    "act": ("policy=act",),
+    "two_stage": ("policy=act_jepa", "policy.two_stage=true"),
+    "bc": ("policy=behavior_cloning",),
+    "diffusion": ("policy=diffusion",),
+}
+NUM_EPISODES = 100
+FULL_COVERAGE, ASKED_COVERAGE = 0.95, 0.9
+"""Coverage at which gym-pusht's reward is 1 and the episode ends, and that counts as success here."""
+FOLDER = Path("runs") / "study-act_jepa"
+
+
+def run(command: str, minutes: float) -> None:
+    """Writes ``results/act_jepa.json``; every part that is there already is read back.
+
+    Args:
+        minutes: of training, the same for every policy and seed.
+    """
+    if not find_demonstrations("auto")[0]:
+        raise SystemExit("this study is about human demonstrations: set WORLDJEPA_DATA, or go online")
+    jobs = {name: [_job(name, seed, words, minutes) for seed in SEEDS] for name, words in POLICIES.items()}
+    figures: dict[str, Any] = {}
+    pairs = list(zip(jobs["act_jepa"], jobs["act"], strict=True))
+    for suffix, what in (("", "proprioception"), ("_state", "state")):
+        ratios = [_probed(ours, what) / _probed(theirs, what) for ours, theirs in pairs]
+        figures[f"probe_rmse_ratio{suffix}"] = mean_figure(ratios, at_most=None if suffix else 0.85)
+        for when in ("now", "later"):
+            ratios = [_probed(ours, what, when) / _probed(theirs, what, when) for ours, theirs in pairs]
+            figures[f"probe_rmse_ratio{suffix}_{when}"] = mean_figure(ratios)
+    for name, seeds in jobs.items():
+        best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in seeds]
+        solved = [(int((coverage >= ASKED_COVERAGE).sum()), len(coverage)) for coverage in best]
+        ours = name == "act_jepa"
+        prefix = "" if ours else f"{name}_"
+        figures[f"{prefix}success_at_0_9"] = rate_figure(solved, at_least=0.2 if ours else None)
+        means = [float(coverage.mean()) for coverage in best]
+        figures[f"{prefix}avg_max_coverage"] = mean_figure(means, at_least=0.6 if ours else None)
+        if name != "diffusion":
+            figures[f"{prefix}held_out_error"] = mean_figure([job["held_out_error"] for job in seeds])
+        figures[f"{prefix}steps"] = mean_figure([job["steps"] for job in seeds])
+    figures["minutes"] = figure(minutes, None, len(SEEDS), at_most=60)
+    figures["chunk_ms"] = mean_figure(_chunk_ms(FOLDER / "act_jepa-0"), at_most=15)
+    figures |= _loaders(Path("data/pusht-demonstrations-96"))
+    write_result("act_jepa", command, machine(), SEEDS, figures)
+
+
+def _probed(job: dict[str, Any], what: str, *moments: str) -> float:
+    """Root mean square error of the probes for ``what``, over now and later unless one of them is named."""
+    return float(np.sqrt(np.mean([job[f"probe/{what}/{when}"] ** 2 for when in moments or ("now", "later")])))
+
+
+def _job(name: str, seed: int, words: tuple[str, ...], minutes: float) -> dict[str, Any]:
+    """What came out of one policy's training and judgement, done unless it is there."""
+    folder = FOLDER / f"{name}-{seed}"
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        print(f"{folder} ...", flush=True)
+        budget = ("train.steps=null", f"train.minutes={minutes}")
+        _script("train_policy", *words, "env=pusht", f"out={folder}", f"seed={seed}", *budget)
+        judged = (f"policy={'act_jepa' if name == 'two_stage' else words[0].partition('=')[2]}", "measure=return")
+        made = (f"policy.make.path={folder}", f"evaluation.episodes={NUM_EPISODES}", f"evaluation.seed={seed}")
+        _script("evaluate", *judged, *made, f"out={folder}/judged")
+        table = json.loads((folder / "judged" / "returns.json").read_text())["policies"]
+        row = next(row for policy, row in table.items() if policy not in ("random", "still", "expert"))
+        last: dict[str, float] = {}
+        rows = read_metrics(folder)
+        for line in rows:
+            last |= {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
+        outcome = {**last, "steps": rows[-1]["step"], "best_reward": row["episodes"]["best_reward"]}
+        write_text(summary, json.dumps(outcome))
+    return json.loads(summary.read_text())
+
+
+def _script(name: str, *words: str) -> None:
+    subprocess.run([sys.executable, f"scripts/{name}.py", *words], check=True)
+
+
+def _chunk_ms(folder: Path, repetitions: int = 200) -> list[float]:
+    """Milliseconds of one core for one chunk of one environment, medians of ten groups."""
+    code = (
+        "import sys, time, torch; torch.set_num_threads(1)\n"
+        "from policies.chunk_policy import load_chunk_model\n"
+        "model, _ = load_chunk_model(sys.argv[1])\n"
+        "size = model.encoder.normalizer.image_size\n"
+        "pixels = torch.zeros(1, 1, 3, size, size, dtype=torch.uint8)\n"
+        "obs = {'pixels': pixels, 'proprioception': torch.zeros(1, 1, 2)}\n"
+        "with torch.no_grad():\n"
+        "    for _ in range(int(sys.argv[2]) + 20):\n"
+        "        began = time.perf_counter(); model(obs); print(1e3 * (time.perf_counter() - began))\n"
+    )
+    words = [sys.executable, "-c", code, str(folder), str(repetitions)]
+    out = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    times = [float(line) for line in out.split()][20:]
+    return [statistics.median(times[i::10]) for i in range(10)]
+
+
+def _loaders(store: Path, horizon: int = 16, batch_size: int = 64, num_episodes: int = 50) -> dict[str, Any]:
+    """Samples (a picture, a state, a chunk of actions) per second out of our store, and of LeRobot's of the same."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    ours = EpisodeStore.open(store)
+    later = {"action": [step / ours.spec.frame_rate for step in range(horizon)]}
+    figures, rng = {}, np.random.default_rng(0)
+    chunks = Chunks(ours, horizon, split="all")
+    num_moments = int((ours.lengths[:num_episodes] - 1).sum())  # the same episodes for both
+
+    def served(batch: Callable[[], Any], repetitions: int) -> list[float]:
+        batch()
+        speeds = []
+        for _ in range(repetitions):
+            began = time.perf_counter()
+            batch()
+            speeds.append(batch_size / (time.perf_counter() - began))
+        return speeds
+
+    mine = served(lambda: chunks.gather(rng.integers(num_moments, size=batch_size)), 50)
+    figures["loader_samples_per_s"] = mean_figure(mine)
+    best = 0.0
+    for kind in ("image", "video"):
+        root = FOLDER / f"lerobot-{kind}"
+        if not root.is_dir():
+            export_lerobot(ours, root, "local/pusht", list(range(num_episodes)), "push", kind == "video", progress=True)
+        data = LeRobotDataset("local/pusht", root=root, delta_timestamps=later, video_backend="pyav")
+
+        def batch(data=data) -> Any:
+            return torch.utils.data.default_collate([data[int(i)] for i in rng.integers(len(data), size=batch_size)])
+
+        theirs = served(batch, 5)
+        figures[f"lerobot_{kind}_samples_per_s"] = mean_figure(theirs)
+        best = max(best, statistics.mean(theirs))
+        shutil.rmtree(root, ignore_errors=True)
+    figures["loader_ratio_to_lerobot"] = figure(statistics.mean(mine) / best, None, len(mine), at_least=10)
+    return figures
