@@ -148,7 +148,7 @@ def test_a_goal_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="goal must be a picture file"):
         make("worldjepa_mpc", str(tmp_path / "none.png"))
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(ValueError, match="text.png: not a picture"):
+    with pytest.raises(ValueError, match=r"text\.png: not a picture"):
         make("worldjepa_mpc", str(tmp_path / "text.png"))
     with pytest.raises(ValueError, match="needs a dataset"):
         make("worldjepa_mpc", "episode:3")
