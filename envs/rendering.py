@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 
@@ -97,6 +98,7 @@ class Renderer:
         self.height, self.width, self.pretty = height, width, pretty
         self._context = _context_class(backend)(width, height)
         self._context.make_current()
+        self._is_current = _current_test(backend, self._context)
         # What the context is made of is read from the model, which goes on to serve others.
         quality, screen = model.vis.quality, model.vis.global_
         before = quality.offsamples, screen.offwidth, screen.offheight
@@ -123,7 +125,8 @@ class Renderer:
         """uint8 (height, width, 3) of ``data`` (after ``mj_forward``) as ``camera`` (mujoco.MjvCamera) sees it."""
         import mujoco
 
-        self._context.make_current()
+        if not self._is_current():
+            self._context.make_current()
         every = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(model, data, self._option, None, camera, every, self._scene)
         mujoco.mjr_render(self._viewport, self._scene, self._mujoco_context)
@@ -154,6 +157,20 @@ def make_camera(model, name: str | None):
         raise ValueError(f"no camera is called {name!r}; this model has {', '.join(names) or 'none'}")
     camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, number
     return camera
+
+
+def _current_test(backend: str, context) -> Callable[[], bool]:
+    """Whether OpenGL draws into ``context``: asking takes a microsecond, switching up to seventy, even to itself."""
+    inner = getattr(context, "_context", None)  # mujoco's name for EGL's own
+    if backend != "egl" or not hasattr(inner, "address"):
+        return lambda: False
+    from mujoco.egl import EGL
+
+    def test() -> bool:
+        current = EGL.eglGetCurrentContext()
+        return bool(current) and current.address == inner.address
+
+    return test
 
 
 def _context_class(backend: str):

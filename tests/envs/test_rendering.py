@@ -81,3 +81,22 @@ def test_pictures_show_the_state_and_leave_the_model_as_it_was():
     assert before == (model.vis.quality.offsamples, model.vis.global_.offwidth)
     with pytest.raises(ValueError, match=r"'side'.*top"):
         make_camera(model, "side")
+
+
+@pytest.mark.usefixtures("opengl")
+def test_renderers_that_take_turns_with_others_draw_what_they_draw_alone():
+    """Each goes back to its own context, whoever made another one current in between."""
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = make_camera(model, "top")
+    small, large = Renderer(model, 16, 16), Renderer(model, 40, 48)
+    alone = [renderer.draw(model, data, camera) for renderer in (small, small, large, large)]
+    foreign = rendering._context_class(rendering.pick_backend())(24, 24)
+    turns = []
+    for renderer in (small, large, large, small):
+        foreign.make_current()
+        turns.append(renderer.draw(model, data, camera))
+    foreign.free()
+    for before, after in zip((alone[0], alone[2], alone[3], alone[1]), turns, strict=True):
+        np.testing.assert_array_equal(after, before)
