@@ -163,7 +163,8 @@ class Control(MujocoEnv):
             self.model.geom_pos[self._target, :2] = values
 
     def _proprioception(self, state: np.ndarray) -> np.ndarray:
-        positions, velocities = np.split(state[: self.model.nq + self.model.nv], [self.model.nq])
-        places = self.task.places(positions)
+        num_positions, num_velocities = self.model.nq, self.model.nv
+        velocities = state[num_positions : num_positions + num_velocities]
+        places = self.task.places(state[:num_positions])
         felt = [places[name] for name in self.task.felt]
         return np.concatenate([*felt, velocities[: self.task.num_velocities]]).astype(np.float32)
