@@ -163,11 +163,12 @@ def train_imitation(folder: str) -> None:
     store = EpisodeStore.open(config.env.store)
     model, chunks = build_imitation(config, store)
     drawn, evaluate = policy.name == "diffusion", None
-    if not drawn and int(os.environ.get("RANK", 0)) == 0:  # the first process evaluates
-        if len(split_episodes(store, "held_out")):
-            evaluate = held_out_measures(config, store, chunks)
-        else:
-            print(f"{store.path} has no held-out episodes: nothing is measured while training")
+    first = int(os.environ.get("RANK", 0)) == 0
+    if not drawn and len(split_episodes(store, "held_out")):
+        # The first process evaluates; the others must know when, to wait for it.
+        evaluate = held_out_measures(config, store, chunks) if first else lambda model: {}
+    elif not drawn and first:
+        print(f"{store.path} has no held-out episodes: nothing is measured while training")
 
     def fit(system: nn.Module, place: Path, settings: TrainSettings) -> None:
         train(system, chunks, settings, place, evaluate, unit="chunks", units_per_clip=1)

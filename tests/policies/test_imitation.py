@@ -192,6 +192,17 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one_with_dropout_and_shif
     assert all(torch.equal(whole[name], found[name]) for name in whole)
 
 
+@pytest.mark.slow
+def test_two_processes_train_and_measure_together(config, tmp_path):
+    config.train.num_evaluations = 2
+    made = imitation_config(config)
+    (tmp_path / "run").mkdir()
+    OmegaConf.save(made, tmp_path / "run" / "config.yaml")
+    training.launch(train_imitation, (str(tmp_path / "run"),), 2)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("eval/held_out_error" in row for row in rows) == 2
+
+
 def test_statistics_are_those_of_the_training_split(config):
     made = imitation_config(config)
     model, chunks = build_imitation(made, EpisodeStore.open(made.env.store))
