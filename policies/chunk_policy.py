@@ -125,7 +125,7 @@ def build_model(policy: DictConfig, spec: EnvSpec, encoder_spec: str | None = No
     Raises:
         ValueError: the episodes lack what the policy needs, or settings that do not fit together.
     """
-    cameras = [name for name, field in spec.fields.items() if field.dtype == "uint8" and len(field.shape) == 3]
+    cameras = [name for name, field in spec.fields.items() if field.is_picture]
     for name in ("pixels", *(("proprioception",) if policy.get("feels", True) else ())):
         if name not in spec.fields:
             hint = "; policy=act policy.feels=false does without" if name == "proprioception" else ""

@@ -62,10 +62,13 @@ def imitation_config(config: DictConfig) -> DictConfig:
     return made
 
 
+def demonstrators(store: EpisodeStore) -> list[str] | None:
+    """Whose episodes are learned from: people's alone where there are some, else everybody's."""
+    return ["human"] if "human" in store.policies else None
+
+
 def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel | DiffusionModel, Chunks]:
     """A new model with the data's statistics in it, and its training data, from a resolved configuration.
-
-    Where the store has recorded demonstrations nothing else is learned from.
 
     Raises:
         ValueError: as :func:`policies.chunk_policy.build_model`, or nothing to predict.
@@ -73,9 +76,8 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
     policy = config.policy
     torch.manual_seed(config.train.seed)
     model = build_model(policy, store.spec)
-    players = ["human"] if "human" in store.policies else None
     if policy.name == "diffusion":
-        chunks = Chunks(store, policy.horizon, model.observes, model.observes, (1,), policies=players)
+        chunks = Chunks(store, policy.horizon, model.observes, model.observes, (1,), policies=demonstrators(store))
         model.fit(chunks)
         encoder = model.policy.encoder
     else:
@@ -85,7 +87,7 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
             if not steps:
                 raise ValueError(f"policy.every must be in 1..policy.horizon ({policy.horizon}), got {policy.every}")
             future = model.cameras if policy.predicts == "pixels" else (policy.predicts,)
-        chunks = Chunks(store, policy.horizon, model.observes, future, steps, policies=players)
+        chunks = Chunks(store, policy.horizon, model.observes, future, steps, policies=demonstrators(store))
         state = chunks.statistics("proprioception") if policy.feels else None
         model.fit(state, chunks.statistics("action"))
         encoder = model.encoder
@@ -108,11 +110,10 @@ def held_out_measures(
     """
     horizon = config.policy.horizon
     columns = ["state", *(["proprioception"] if "proprioception" in store.spec.fields else [])]
-    players = ["human"] if "human" in store.policies else None
     parts = [
-        Chunks(store, horizon, {*chunks.observations, *columns}, columns, (horizon,), split, players).sample(
-            NUM_PROBED, PROBE_SEED, 0
-        )
+        Chunks(
+            store, horizon, {*chunks.observations, *columns}, columns, (horizon,), split, demonstrators(store)
+        ).sample(NUM_PROBED, PROBE_SEED, 0)
         for split in ("train", "held_out")
     ]
     targets = env_factory(config).build().unwrapped.probe_targets if config.env.id else lambda state: {"": state}

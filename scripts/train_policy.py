@@ -1,4 +1,4 @@
-"""Trains a policy on a world model's latents, or with Stable-Baselines3; see ``scripts/train_policy.py --help``."""
+"""Trains a policy from demonstrations, on a world model's latents or by reward; see ``--help``."""
 
 import os
 import sys

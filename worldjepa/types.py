@@ -35,6 +35,11 @@ class FieldSpec:
     dtype: str
     shape: tuple[int, ...]
 
+    @property
+    def is_picture(self) -> bool:
+        """uint8 (height,width,channels)."""
+        return self.dtype == "uint8" and len(self.shape) == 3
+
 
 @dataclass(frozen=True)
 class EnvSpec:

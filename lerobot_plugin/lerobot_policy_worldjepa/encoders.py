@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
 from torch import Tensor, nn
@@ -44,6 +45,21 @@ def make_encoder(name: str, image_size: int, spec: str | None = None) -> tuple[n
     return model.encoder, json.dumps(config["encoder"])
 
 
+def encoder_for(config: Any, stats: dict[str, dict[str, Any]] | None) -> nn.Module:
+    """The encoder that a policy's configuration names, with what it turned out to be written into it.
+
+    Args:
+        config: with ``encoder``, ``encoder_spec`` and ``image_size``; the latter two are filled in.
+        stats: LeRobot's, for a new encoder; a trained run's has seen its own pictures.
+    """
+    new = config.encoder_spec is None and config.encoder in KNOWN
+    encoder, config.encoder_spec = make_encoder(config.encoder, config.image_size, config.encoder_spec)
+    config.image_size = encoder.normalizer.image_size
+    if new:
+        fit_pictures(encoder, stats, list(config.image_features))
+    return encoder
+
+
 def as_pixels(picture: Tensor, image_size: int) -> Tensor:
     """LeRobot's pictures (B,3,h,w) or (B,T,3,h,w) in [0, 1] -> (B,T,3,image_size,image_size), grey levels 0..255."""
     if picture.ndim == 4:
@@ -56,8 +72,6 @@ def as_pixels(picture: Tensor, image_size: int) -> Tensor:
 
 def fit_pictures(encoder: nn.Module, stats: dict[str, dict[str, Any]] | None, cameras: list[str]) -> None:
     """Takes the mean colour of LeRobot's statistics as the picture that encoders subtract; no statistics, no change."""
-    import torch
-
     means = [torch.as_tensor(stats[name]["mean"]).float().reshape(3, 1, 1) for name in cameras if name in (stats or {})]
     if means:
         encoder.normalizer.fit(255.0 * torch.stack(means).mean(0).expand_as(encoder.normalizer.mean))

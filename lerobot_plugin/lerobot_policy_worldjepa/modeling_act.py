@@ -13,7 +13,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from lerobot_policy_worldjepa.configuration_act import WorldjepaActConfig
-from lerobot_policy_worldjepa.encoders import KNOWN, as_pixels, fit_pictures, make_encoder
+from lerobot_policy_worldjepa.encoders import as_pixels, encoder_for
 from worldjepa.normalizer import ActionNormalizer
 from worldjepa.predictors.queries import QueryPredictor
 from worldjepa.systems.act_jepa import ActJepa, ChunkModel, ContextEncoder
@@ -37,11 +37,7 @@ class WorldjepaActPolicy(PreTrainedPolicy):
         config.validate_features()
         self.cameras = list(config.image_features)
         state, action = config.robot_state_feature, config.action_feature
-        fits = config.encoder_spec is None and config.encoder in KNOWN  # a trained run's has seen its own pictures
-        encoder, config.encoder_spec = make_encoder(config.encoder, config.image_size, config.encoder_spec)
-        config.image_size = encoder.normalizer.image_size
-        if fits:
-            fit_pictures(encoder, dataset_stats, self.cameras)
+        encoder = encoder_for(config, dataset_stats)
         context = ContextEncoder(
             state_dim=state.shape[0] if state else 0,
             token_dim=encoder.latent_dim,

@@ -11,7 +11,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor, nn
 
 from lerobot_policy_worldjepa.configuration_encoder import WorldjepaEncoderConfig
-from lerobot_policy_worldjepa.encoders import KNOWN, as_pixels, fit_pictures, make_encoder
+from lerobot_policy_worldjepa.encoders import as_pixels, encoder_for
 
 
 class FeatureMap(nn.Module):
@@ -62,11 +62,7 @@ class WorldjepaEncoderPolicy(PreTrainedPolicy):
     ):
         super().__init__(config)
         config.validate_features()
-        fits = config.encoder_spec is None and config.encoder in KNOWN
-        encoder, config.encoder_spec = make_encoder(config.encoder, config.image_size, config.encoder_spec)
-        config.image_size = encoder.normalizer.image_size
-        if fits:
-            fit_pictures(encoder, dataset_stats, list(config.image_features))
+        encoder = encoder_for(config, dataset_stats)
         inner = config.inner()
         if config.head == "act":
             self.policy: PreTrainedPolicy = ACTPolicy(inner)

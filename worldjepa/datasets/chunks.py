@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from worldjepa.datasets.splits import check_known, split_episodes
+from worldjepa.datasets.splits import check_known, places_of, rank_share, split_episodes
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import channels_first
 from worldjepa.types import Chunk
@@ -68,8 +68,8 @@ class Chunks:
 
     def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For moments (B,): the store's episode index (B,) and the frame within that episode (B,)."""
-        which = np.searchsorted(self._ends, indices, side="right")
-        return self.episodes[which], indices - np.where(which > 0, self._ends[which - 1], 0)
+        which, frames = places_of(indices, self._ends)
+        return self.episodes[which], frames
 
     def gather(self, indices: np.ndarray) -> Chunk:
         """Moments ``indices`` (B,) as a :class:`~worldjepa.types.Chunk`."""
@@ -105,13 +105,8 @@ class Chunks:
 
     def sample(self, batch_size: int, seed: int, step: int, rank: int = 0, world_size: int = 1) -> Chunk:
         """Rank ``rank``'s slice of the random batch of training step ``step``; see ``Windows.sample``."""
-        if batch_size % world_size:
-            raise ValueError(
-                f"batch_size must be a multiple of the number of processes ({world_size}), got {batch_size}"
-            )
-        share = batch_size // world_size
-        indices = np.random.default_rng([seed, step]).integers(len(self), size=batch_size)
-        return self.gather(indices[rank * share : (rank + 1) * share])
+        share = rank_share(batch_size, rank, world_size)
+        return self.gather(np.random.default_rng([seed, step]).integers(len(self), size=batch_size)[share])
 
     def statistics(self, column: str) -> tuple[torch.Tensor, torch.Tensor]:
         """float32 mean and standard deviation of a column's numbers over this split, padding left out."""

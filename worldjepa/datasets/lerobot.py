@@ -116,7 +116,7 @@ def export_lerobot(
 
 def _cameras(spec: EnvSpec) -> dict[str, str]:
     """Column -> feature, of all pictures."""
-    columns = [name for name, field in spec.fields.items() if field.dtype == "uint8" and len(field.shape) == 3]
+    columns = [name for name, field in spec.fields.items() if field.is_picture]
     if columns == ["pixels"]:
         return {"pixels": CAMERA}
     return {name: CAMERAS + (name.removeprefix("pixels_") if name != "pixels" else "main") for name in columns}
@@ -297,7 +297,7 @@ class _Reader:
         table, file = self._table(index)
         arrays = {}
         for name, field in spec.fields.items():
-            if field.dtype == "uint8" and len(field.shape) == 3:
+            if field.is_picture:
                 continue
             key = COLUMNS[name]
             if name == "state" and key not in self.meta.features:

@@ -48,6 +48,24 @@ def pixel_mean(store: EpisodeStore, episodes: np.ndarray, num_frames: int, seed:
     return torch.from_numpy(total / num_frames).float().permute(2, 0, 1).contiguous()
 
 
+def places_of(indices: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For numbers (B,) counted through parts that end before ``ends`` (E,): the part, and the number within it."""
+    which = np.searchsorted(ends, indices, side="right")
+    return which, indices - np.where(which > 0, ends[which - 1], 0)
+
+
+def rank_share(batch_size: int, rank: int, world_size: int) -> slice:
+    """Which of a whole batch belong to one of several processes.
+
+    Raises:
+        ValueError: the batch does not divide.
+    """
+    if batch_size % world_size:
+        raise ValueError(f"batch_size must be a multiple of the number of processes ({world_size}), got {batch_size}")
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)
+
+
 def check_known(name: str, known: Collection[str], what: str) -> None:
     """Raises ValueError with the nearest name unless ``name`` is among the known."""
     if name not in known:

@@ -25,7 +25,7 @@ import numpy as np
 
 from worldjepa.datasets.pictures import PictureColumn, write_pictures
 from worldjepa.files import write_text
-from worldjepa.types import EnvSpec, Episode, FieldSpec
+from worldjepa.types import EnvSpec, Episode
 
 FORMAT = 2
 HELD_OUT_FRACTION = 0.15
@@ -146,7 +146,7 @@ class EpisodeStore:
             return self.num_bytes / self.num_frames
         sizes = {name: np.dtype(f.dtype).itemsize * int(np.prod(f.shape)) for name, f in self.spec.fields.items()}
         return sum(
-            size / ASSUMED_COMPRESSION if _is_picture(self.spec.fields[name]) else size for name, size in sizes.items()
+            size / ASSUMED_COMPRESSION if self.spec.fields[name].is_picture else size for name, size in sizes.items()
         )
 
     @property
@@ -264,7 +264,7 @@ class EpisodeStore:
     def _write_column(self, folder: Path, column: str, episodes: Sequence[Episode]) -> str:
         """Writes one column and returns the checksum of its content."""
         field = self.spec.fields[column]
-        if _is_picture(field):
+        if field.is_picture:
             return write_pictures(folder / f"{column}.lz4", (episode.arrays[column] for episode in episodes))
         digest = hashlib.sha256()
         header = {
@@ -318,12 +318,12 @@ class EpisodeStore:
 
     def _map_column(self, folder: Path, column: str, meta: dict[str, Any]) -> np.ndarray | PictureColumn:
         field = self.spec.fields[column]
-        file = folder / f"{column}.{'lz4' if _is_picture(field) else 'npy'}"
+        file = folder / f"{column}.{'lz4' if field.is_picture else 'npy'}"
         shape = (meta["num_frames"], *field.shape)
         expected = f"expected {field.dtype} {shape}"
         repair = f"remove {folder} and collect again"
         try:
-            if _is_picture(field):
+            if field.is_picture:
                 return PictureColumn(file, shape)
             # A plain view: np.memmap's own slicing costs several microseconds each time.
             array = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
@@ -336,10 +336,6 @@ class EpisodeStore:
         if hashlib.sha256(array.tobytes()).hexdigest() != meta["checksums"].get(column):
             raise ValueError(f"{file}: the content differs from the checksum in episodes.json; {repair}")
         return array
-
-
-def _is_picture(field: FieldSpec) -> bool:
-    return field.dtype == "uint8" and len(field.shape) == 3
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from worldjepa.datasets.splits import check_known, split_episodes
+from worldjepa.datasets.splits import check_known, places_of, rank_share, split_episodes
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.types import Segment
 
@@ -85,8 +85,7 @@ class Windows:
         indices = np.asarray(indices, np.int64)
         if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
             raise ValueError(f"clip indices must lie in [0, {len(self)}), got {indices.min()} to {indices.max()}")
-        which = np.searchsorted(self._ends, indices, side="right")
-        starts = indices - np.where(which > 0, self._ends[which - 1], 0)
+        which, starts = places_of(indices, self._ends)
         return self.episodes[which], starts
 
     def gather(self, indices: np.ndarray) -> Segment:
@@ -125,13 +124,8 @@ class Windows:
         Args:
             batch_size: clips in the whole batch, over all ranks.
         """
-        if batch_size % world_size:
-            raise ValueError(
-                f"batch_size must be a multiple of the number of processes ({world_size}), got {batch_size}"
-            )
-        share = batch_size // world_size
-        indices = self.sample_indices(batch_size, seed, step)
-        return self.gather(indices[rank * share : (rank + 1) * share])
+        share = rank_share(batch_size, rank, world_size)
+        return self.gather(self.sample_indices(batch_size, seed, step)[share])
 
     def sample_indices(self, batch_size: int, seed: int, step: int) -> np.ndarray:
         """Clip indices int64 (batch_size,) of the whole batch of training step ``step``."""
