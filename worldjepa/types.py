@@ -25,7 +25,7 @@ import numpy as np
 from torch import Tensor
 
 Observation = dict[str, Tensor]
-"""Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n)."""
+"""Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n), ``task`` (B,T)."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class EnvSpec:
         action_low, action_high: bounds of one raw action, length ``raw_action_dim``.
         state_names: names of the simulator state's numbers (probes and goals use them, training never does).
         frame_rate: environment steps per second of simulated time, Hz.
+        tasks: what is to be done, in words; where there are several, a column ``task`` (int64) says which of them.
     """
 
     env_id: str
@@ -59,6 +60,7 @@ class EnvSpec:
     action_high: tuple[float, ...]
     state_names: tuple[str, ...]
     frame_rate: float
+    tasks: tuple[str, ...] = ()
 
     @property
     def raw_action_dim(self) -> int:
@@ -70,7 +72,9 @@ class EnvSpec:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON values; without tasks nothing is said of them."""
+        values = asdict(self)
+        return values if self.tasks else {name: value for name, value in values.items() if name != "tasks"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EnvSpec:
@@ -82,6 +86,7 @@ class EnvSpec:
             action_high=tuple(values["action_high"]),
             state_names=tuple(values["state_names"]),
             frame_rate=float(values["frame_rate"]),
+            tasks=tuple(values.get("tasks", ())),
         )
 
     def differences(self, expected: EnvSpec) -> list[str]:

@@ -27,6 +27,7 @@ class WorldjepaActConfig(PreTrainedConfig):
         prediction_every: steps between the predicted ones. LeRobot decodes the pictures of all of them.
         momentum: of the slow copy that makes the targets (constant: LeRobot does not say how long it will train).
         shift: px by which pictures are moved while training.
+        tasks: what LeRobot calls the dataset's tasks; filled in where there are several, each then has its token.
     """
 
     n_obs_steps: int = 1
@@ -53,6 +54,7 @@ class WorldjepaActConfig(PreTrainedConfig):
     prediction_every: int = 8
     momentum: float = 0.996
     shift: int = 4
+    tasks: list[str] = field(default_factory=list)
 
     optimizer_lr: float = 6e-4
     optimizer_weight_decay: float = 0.1

@@ -27,14 +27,23 @@ class WorldjepaActPolicy(PreTrainedPolicy):
     Args:
         config: features filled in.
         dataset_stats: LeRobot's statistics; the pictures' mean colour is taken from them.
+        dataset_meta: LeRobot's; the tasks are taken from it.
     """
 
     config_class = WorldjepaActConfig
     name = "worldjepa_act"
 
-    def __init__(self, config: WorldjepaActConfig, dataset_stats: dict[str, dict[str, Any]] | None = None, **_: Any):
+    def __init__(
+        self,
+        config: WorldjepaActConfig,
+        dataset_stats: dict[str, dict[str, Any]] | None = None,
+        dataset_meta: Any = None,
+        **_: Any,
+    ):
         super().__init__(config)
         config.validate_features()
+        if not config.tasks and dataset_meta is not None and len(dataset_meta.tasks) > 1:
+            config.tasks = [str(text) for text in dataset_meta.tasks.index]
         self.cameras = list(config.image_features)
         state, action = config.robot_state_feature, config.action_feature
         encoder = encoder_for(config, dataset_stats)
@@ -44,6 +53,7 @@ class WorldjepaActPolicy(PreTrainedPolicy):
             num_tokens=encoder.num_tokens,
             coords=getattr(encoder, "coords", None),
             num_cameras=len(self.cameras),
+            num_tasks=len(config.tasks),
             width=config.width,
             depth=config.depth,
             heads=config.heads,
@@ -114,4 +124,11 @@ class WorldjepaActPolicy(PreTrainedPolicy):
         obs = {name: as_pixels(now(batch[name], 4), self.config.image_size) for name in self.cameras}
         if self.config.robot_state_feature is not None:
             obs["proprioception"] = now(batch[OBS_STATE], 2)
+        if self.config.tasks:
+            unknown = sorted(set(batch.get("task", ["nothing"])) - set(self.config.tasks))
+            if unknown:
+                known = ", ".join(map(repr, self.config.tasks))
+                raise ValueError(f"expected a task among {known}, got {', '.join(map(repr, unknown))}")
+            which = [self.config.tasks.index(text) for text in batch["task"]]
+            obs["task"] = torch.tensor(which, device=batch[self.cameras[0]].device)[:, None]
         return obs

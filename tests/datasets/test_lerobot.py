@@ -79,6 +79,47 @@ def test_lerobot_itself_reads_what_was_written(store, exported):
     np.testing.assert_array_equal(last["action"][0], store.episode(0).arrays["action"][-2])
 
 
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory):
+    """Three episodes of two tasks; the first that LeRobot will see is the second of the store's."""
+    fields = {
+        "pixels": FieldSpec("uint8", (SIZE, SIZE, 3)),
+        "proprioception": FieldSpec("float32", (2,)),
+        "action": FieldSpec("float32", (2,)),
+        "state": FieldSpec("float32", (2,)),
+        "task": FieldSpec("int64", ()),
+    }
+    spec = EnvSpec("test/Env-v0", fields, (-1.0,) * 2, (1.0,) * 2, ("x", "y"), 10.0, ("pull", "push"))
+    store = EpisodeStore.create(tmp_path_factory.mktemp("tasks"), spec)
+    numbers = {name: np.zeros((4, 2), np.float32) for name in ("proprioception", "action", "state")}
+    numbers["pixels"] = np.zeros((4, SIZE, SIZE, 3), np.uint8)
+    store.write_shard("human", 0, [Episode({**numbers, "task": np.full(4, i)}, f"h/{i}", "human") for i in (1, 0, 1)])
+    store.refresh()
+    return store
+
+
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_tasks_go_both_ways_by_their_words(sidecar, two_tasks, tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    export_lerobot(two_tasks, tmp_path / "out", videos=False)
+    data = LeRobotDataset("local/test", root=tmp_path / "out")
+    assert [data[i]["task"] for i in (0, 4, 8)] == ["push", "pull", "push"]
+    if not sidecar:
+        (tmp_path / "out" / "meta" / "worldjepa.json").unlink()
+    back = import_lerobot(tmp_path / "out", tmp_path / "back")
+    assert sorted(back.spec.tasks) == ["pull", "push"] and (back.spec == two_tasks.spec or not sidecar)
+    assert [back.spec.tasks[back.episode(i).arrays["task"][3]] for i in range(3)] == ["push", "pull", "push"]
+    with pytest.raises(ValueError, match="2 tasks of its own"):
+        export_lerobot(two_tasks, tmp_path / "again", task="push")
+
+
+def test_a_single_task_is_kept_in_words(exported, tmp_path):
+    (shutil.copytree(exported, tmp_path / "d") / "meta" / "worldjepa.json").unlink()
+    back = import_lerobot(tmp_path / "d", tmp_path / "s")
+    assert back.spec.tasks == ("push",) and "task" not in back.spec.fields
+
+
 def test_pictures_can_be_shrunk_and_chosen(exported, tmp_path):
     back = import_lerobot(exported, tmp_path / "s", image_size=32, cameras=["observation.images.wrist"])
     assert back.spec.fields["pixels"].shape == (32, 32, 3) and "pixels_wrist" not in back.spec.fields

@@ -1,5 +1,7 @@
 """The plugin's policies without LeRobot's commands: saved and loaded alike, honest refusals, a run taken as it is."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,27 @@ def test_the_loss_takes_what_lerobot_loads(goal):
     batch["action"][1, 1:] = 99.0  # what LeRobot repeats past the end of an episode
     batch["observation.state"][1, 1:] = 99.0
     assert policy(batch)[1] == before
+
+
+def test_each_of_several_tasks_has_its_token(goal, tmp_path):
+    policy = make("worldjepa_act", goal, tasks=["push", "pull"])
+    chunks = {task: policy.predict_action_chunk({**seen(), "task": [task] * B}) for task in ("push", "pull")}
+    assert not torch.allclose(chunks["push"], chunks["pull"])
+    policy.save_pretrained(tmp_path)
+    again = type(policy).from_pretrained(tmp_path)
+    torch.testing.assert_close(again.predict_action_chunk({**seen(), "task": ["pull"] * B}), chunks["pull"])
+    with pytest.raises(ValueError, match="a task among 'push', 'pull', got 'lift'"):
+        policy.predict_action_chunk({**seen(), "task": ["push"] * (B - 1) + ["lift"]})
+
+
+def test_tasks_are_taken_from_the_dataset_where_there_are_several():
+    import pandas
+
+    for words, taken in ((["push"], []), (["push", "pull"], ["push", "pull"])):
+        config = make_policy_config("worldjepa_act", input_features=INPUTS, output_features=OUTPUTS, device="cpu")
+        tasks = pandas.DataFrame({"task_index": range(len(words))}, index=words)
+        policy = get_policy_class("worldjepa_act")(config, dataset_meta=SimpleNamespace(tasks=tasks))
+        assert policy.config.tasks == taken
 
 
 def test_without_a_latent_loss_one_picture_is_loaded(goal):

@@ -1,5 +1,6 @@
 """ACT-JEPA: its losses by hand, what each setting trains and leaves alone, and that what it predicts can be learned."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -28,10 +29,10 @@ SPEC = EnvSpec(
 CONTEXT = partial(ContextEncoder, width=WIDTH, depth=1, heads=2, dropout=0.0)
 
 
-def make_model(decoder=partial(QueryPredictor, width=WIDTH, heads=2), feels=True, cameras=("pixels",)):
+def make_model(decoder=partial(QueryPredictor, width=WIDTH, heads=2), feels=True, cameras=("pixels",), tasks=()):
     torch.manual_seed(0)
     encoder = ConvTokens(SIZE, latent_dim=6, widths=(4, 8))
-    return build_chunk_model(encoder, CONTEXT, decoder, SPEC, H, feels, cameras)
+    return build_chunk_model(encoder, CONTEXT, decoder, replace(SPEC, tasks=tasks), H, feels, cameras)
 
 
 def make_system(model, **settings):
@@ -61,6 +62,33 @@ def test_padding_counts_in_neither_loss():
     after = system(chunk)
     for name in ("imitation", "prediction"):
         torch.testing.assert_close(after[name], before[name])
+
+
+def test_policy_and_target_are_told_which_of_several_tasks_it_is():
+    model = make_model(tasks=("push", "pull"))
+    system, chunk = make_system(model).eval(), make_chunk()
+    assert model.observes == ("pixels", "proprioception", "task")
+    chunk.observation["task"] = torch.tensor([[0], [1], [1]])
+
+    def outcomes():
+        state = model.normalized_state(chunk.future)
+        wanted = system.target(state, chunk.future, chunk.future_valid, model.task(chunk.observation))
+        assert wanted.shape == (B, F, WIDTH)
+        return model(chunk.observation), wanted
+
+    before = outcomes()
+    chunk.observation["task"][2] = 0
+    for old, new in zip(before, outcomes(), strict=True):
+        torch.testing.assert_close(new[:2], old[:2])
+        assert not torch.allclose(new[2], old[2])
+    losses = system(chunk)
+    chunk.future["proprioception"][~chunk.future_valid] = 99.0  # the task's token does not let padding in
+    torch.testing.assert_close(system(chunk)["prediction"], losses["prediction"])
+
+
+def test_a_single_task_costs_nothing():
+    model = make_model(tasks=("push",))
+    assert model.observes == ("pixels", "proprioception") and model.context.tasks is None
 
 
 def test_a_batch_in_which_everything_is_over_costs_nothing():

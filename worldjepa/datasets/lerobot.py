@@ -7,6 +7,7 @@
 | ``action`` | ``action``; a dataset's last action of an episode leads nowhere and is zero in a store |
 | ``state`` | ``simulator_state`` (no policy sees it); without one the proprioception stands in |
 | ``reward`` | ``next.reward`` |
+| ``task``, where there are several | ``task_index`` |
 
 What a dataset of LeRobot has no place for (groups, who acted, bounds) goes into ``meta/worldjepa.json``.
 """
@@ -36,6 +37,7 @@ COLUMNS = {
     "reward": "next.reward",
     "state": "simulator_state",
 }
+TASK = "task_index"
 CAMERA, CAMERAS = "observation.image", "observation.images."
 TIME_TOLERANCE = 1e-3
 """s, by which a frame's time may differ from its number over the frame rate."""
@@ -49,7 +51,7 @@ def export_lerobot(
     root: Path,
     repo_id: str = "local/worldjepa",
     episodes: list[int] | None = None,
-    task: str = "",
+    task: str | None = None,
     videos: bool = True,
     episodes_per_part: int = 25,
     progress: bool = False,
@@ -62,13 +64,13 @@ def export_lerobot(
         root: folder of the dataset, which must not be there yet.
         repo_id: its name.
         episodes: which ones, in this order; None takes all.
-        task: what is done, in words.
+        task: what is done, in words; None takes the store's own.
         videos: pictures as AV1 video, or as PNG.
         episodes_per_part: what is kept after a kill is a multiple of this.
         progress: show a bar.
 
     Raises:
-        ValueError: the folder exists, or an episode does not.
+        ValueError: the folder exists, an episode does not, or a task is given where the store has several.
     """
     from lerobot.datasets.aggregate import aggregate_datasets
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -79,6 +81,8 @@ def export_lerobot(
     chosen = list(range(store.num_episodes)) if episodes is None else list(episodes)
     if not chosen or not 0 <= min(chosen) <= max(chosen) < store.num_episodes:
         raise ValueError(f"episodes must be some of 0..{store.num_episodes - 1}, got {chosen}")
+    if task is not None and len(store.spec.tasks) > 1:
+        raise ValueError(f"{store.path} has {len(store.spec.tasks)} tasks of its own; leave task out, got {task!r}")
     parts = root.with_name(f".{root.name}.parts")
     pieces = [chosen[i : i + episodes_per_part] for i in range(0, len(chosen), episodes_per_part)]
     plan = {"store": store.hash, "episodes": chosen, "task": task, "videos": videos, "per_part": episodes_per_part}
@@ -145,17 +149,18 @@ def _frame_rate(spec: EnvSpec) -> int:
     return round(spec.frame_rate)
 
 
-def _add_episode(data: Any, store: EpisodeStore, index: int, task: str) -> None:
+def _add_episode(data: Any, store: EpisodeStore, index: int, task: str | None) -> None:
     arrays = {name: np.asarray(array) for name, array in store.episode(index).arrays.items()}
     arrays["action"] = arrays["action"].copy()
     arrays["action"][-1] = arrays["action"][-2]  # zero would be a command like any other in a dataset of LeRobot
-    cameras = _cameras(store.spec)
+    cameras, tasks = _cameras(store.spec), store.spec.tasks or ("",)
+    which = arrays.get("task", np.zeros(len(arrays["action"]), np.int64))
     for row in range(len(arrays["action"])):
         frame = {feature: arrays[name][row] for name, feature in cameras.items()}
         frame |= {
             feature: np.atleast_1d(arrays[name][row]) for name, feature in COLUMNS.items() if name in store.spec.fields
         }
-        data.add_frame({**frame, "task": task})
+        data.add_frame({**frame, "task": tasks[which[row]] if task is None else task})
     data.save_episode()
 
 
@@ -276,13 +281,17 @@ def _spec(
     fields["state"] = FieldSpec("float32", tuple(meta.features[state]["shape"]))
     if "next.reward" in meta.features:
         fields["reward"] = FieldSpec("float32", ())
+    tasks = tuple(str(text) for text in meta.tasks.index)
+    if len(tasks) > 1:
+        fields["task"] = FieldSpec("int64", ())
     names = meta.features[state].get("names")
     size = fields["state"].shape[0]
     names = tuple(names) if isinstance(names, list) and len(names) == size else tuple(f"s{i}" for i in range(size))
     if not meta.stats or "action" not in meta.stats:
         raise ValueError(f"{meta.root}: expected statistics of the feature action in meta/stats.json, found none")
     low, high = ([float(x) for x in np.ravel(meta.stats["action"][name])] for name in ("min", "max"))
-    return EnvSpec(f"lerobot/{Path(source).name}", fields, tuple(low), tuple(high), names, float(meta.fps))
+    name = f"lerobot/{Path(source).name}"
+    return EnvSpec(name, fields, tuple(low), tuple(high), names, float(meta.fps), tasks if any(tasks) else ())
 
 
 class _Reader:
@@ -299,7 +308,7 @@ class _Reader:
         for name, field in spec.fields.items():
             if field.is_picture:
                 continue
-            key = COLUMNS[name]
+            key = TASK if name == "task" else COLUMNS[name]
             if name == "state" and key not in self.meta.features:
                 key = "observation.state"
             where = f"{file}: episode {index}, feature {key}"
@@ -314,7 +323,7 @@ class _Reader:
             values = values.reshape(len(values), *field.shape)
             if not np.isfinite(values).all():
                 raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
-            arrays[name] = values
+            arrays[name] = self._tasks(values, spec, where) if name == "task" else values
         wanted = int(self.meta.episodes[index]["length"])
         if len(arrays["action"]) != wanted or wanted < 2:
             raise ValueError(
@@ -330,6 +339,14 @@ class _Reader:
         if "reward" in arrays:
             arrays["reward"][-1] = 0
         return arrays
+
+    def _tasks(self, values: np.ndarray, spec: EnvSpec, where: str) -> np.ndarray:
+        """The dataset's numbers of tasks (L,) as the specification's."""
+        texts = {int(row["task_index"]): str(text) for text, row in self.meta.tasks.iterrows()}
+        unknown = sorted({texts.get(int(i), f"number {int(i)}") for i in values} - set(spec.tasks))
+        if unknown:
+            raise ValueError(f"{where}: expected tasks among {', '.join(spec.tasks)}, got {', '.join(unknown)}")
+        return np.array([spec.tasks.index(texts[int(i)]) for i in values], np.int64)
 
     def pictures(self, index: int, key: str, length: int, image_size: int | None) -> np.ndarray:
         """uint8 (length,height,width,3) of one camera."""

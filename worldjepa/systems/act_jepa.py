@@ -1,8 +1,9 @@
 """ACT-JEPA (arXiv:2501.14622): one encoder learns to imitate chunks of actions and to predict latents of what follows.
 
-Context x: pictures and proprioception now. Targets: the actions of the next H steps, and the latents that a slow copy
-of the encoder gives the observations of these steps; neither prediction is told the other. Without the second target it
-is ACT (arXiv:2304.13705) without its CVAE; with an MLP in place of attention, chunked behaviour cloning.
+Context x: pictures and proprioception now, and which task it is where there are several. Targets: the actions of the
+next H steps, and the latents that a slow copy of the encoder gives the observations of these steps; neither prediction
+is told the other. Without the second target it is ACT (arXiv:2304.13705) without its CVAE; with an MLP in place of
+attention, chunked behaviour cloning.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ FROZEN = ("nothing", "encoder", "context")
 
 
 class ContextEncoder(nn.Module):
-    """A transformer over proprioception and picture tokens together.
+    """A transformer over proprioception, picture tokens and a task's token together.
 
     Args:
         state_dim: S', numbers of one proprioceptive reading; 0 for none.
         token_dim, num_tokens: D and P of the picture encoder.
         coords: (P,2) of the picture tokens' places; learned where they have none.
         num_cameras: pictures that are looked at together.
+        num_tasks: a learned token for each; 0 for one task alone, which needs none.
         width, depth, heads, mlp_ratio, dropout: of the transformer.
     """
 
@@ -40,6 +42,7 @@ class ContextEncoder(nn.Module):
         num_tokens: int,
         coords: Tensor | None = None,
         num_cameras: int = 1,
+        num_tasks: int = 0,
         width: int = 128,
         depth: int = 4,
         heads: int = 4,
@@ -47,7 +50,7 @@ class ContextEncoder(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        self.latent_dim, self.state_dim = width, state_dim
+        self.latent_dim, self.state_dim, self.num_tasks = width, state_dim, num_tasks
         self.feel = nn.Linear(state_dim, width) if state_dim else None
         self.look = nn.Linear(token_dim, width)
         if coords is None:
@@ -55,12 +58,16 @@ class ContextEncoder(nn.Module):
         else:
             self.register_buffer("places", sincos_embedding(coords, width), persistent=False)
         self.cameras = nn.Parameter(0.02 * torch.randn(num_cameras, 1, width)) if num_cameras > 1 else None
+        self.tasks = nn.Embedding(num_tasks, width) if num_tasks else None
         self.transformer = Transformer(width, depth, heads, mlp_ratio, dropout)
 
-    def forward(self, state: Tensor | None, token: Tensor | None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, state: Tensor | None, token: Tensor | None, task: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """Normalised readings of n steps in a row (B,n,S') and C cameras' tokens (B,C,P,D) -> (B,n+C*P,width).
 
         Args:
+            task: (B,) which one, in 0..num_tasks-1; its latent comes last, one more. None leaves it out.
             mask: as in :class:`worldjepa.layers.Attention`.
         """
         parts = []
@@ -70,6 +77,8 @@ class ContextEncoder(nn.Module):
         if token is not None:
             seen = self.look(token) + self.places
             parts.append((seen if self.cameras is None else seen + self.cameras).flatten(1, 2))
+        if task is not None and self.tasks is not None:
+            parts.append(self.tasks(task.long())[:, None])
         return self.transformer(torch.cat(parts, 1), mask=mask)
 
 
@@ -106,7 +115,8 @@ class ChunkModel(nn.Module):
     @property
     def observes(self) -> tuple[str, ...]:
         """Names of the observations it takes."""
-        return (*self.cameras, "proprioception") if self.context.state_dim else self.cameras
+        state = ("proprioception",) if self.context.state_dim else ()
+        return (*self.cameras, *state, *(("task",) if self.context.num_tasks else ()))
 
     def fit(self, state: tuple[Tensor, Tensor] | None, action: tuple[Tensor, Tensor]) -> None:
         """Takes mean and standard deviation of the training data's proprioception, if it is felt, and raw actions."""
@@ -121,13 +131,17 @@ class ChunkModel(nn.Module):
             return None
         return (obs["proprioception"] - self.state_center) / self.state_scale
 
+    def task(self, obs: Observation) -> Tensor | None:
+        """(B,) which task it is, None where there is but one."""
+        return obs["task"][:, 0] if self.context.num_tasks else None
+
     def look(self, obs: Observation) -> Tensor:
         """All cameras' pictures, each (B,T,3,height,width) -> tokens (B,T,C,P,D)."""
         return torch.stack([self.encoder({"pixels": obs[name]}) for name in self.cameras], 2)
 
     def encode(self, obs: Observation) -> Tensor:
         """One moment's observation (B,1,...) -> context latents (B,K,width)."""
-        return self.context(self.normalized_state(obs), self.look(obs)[:, 0])
+        return self.context(self.normalized_state(obs), self.look(obs)[:, 0], self.task(obs))
 
     def forward(self, obs: Observation, generator: torch.Generator | None = None) -> Tensor:
         """One moment's observation (B,1,...) -> raw actions (B,H,raw_action_dim), within their bounds."""
@@ -140,17 +154,17 @@ class ChunkModel(nn.Module):
 
 
 class FollowingStates(nn.Module):
-    """What ACT-JEPA's target encoder sees: the proprioception of the next steps, no pictures and no actions."""
+    """What ACT-JEPA's target encoder sees: the task and the next steps' proprioception, no pictures and no actions."""
 
     def __init__(self, model: ChunkModel):
         super().__init__()
         self.context = model.context
 
-    def forward(self, state: Tensor, future: Observation, valid: Tensor) -> Tensor:
-        """Normalised readings (B,F,S'), those that are ``valid`` (B,F) -> (B,F,width)."""
-        seen = valid.clone()
+    def forward(self, state: Tensor, future: Observation, valid: Tensor, task: Tensor | None = None) -> Tensor:
+        """Normalised readings (B,F,S'), those that are ``valid`` (B,F), which task (B,) -> (B,F,width)."""
+        seen = F.pad(valid, (0, int(task is not None)), value=True)
         seen[:, 0] = True  # where none is, attention would have nothing to look at
-        return self.context(state, None, padding_mask(seen))
+        return self.context(state, None, task, padding_mask(seen))[:, : valid.shape[1]]
 
 
 class FollowingPictures(nn.Module):
@@ -160,8 +174,8 @@ class FollowingPictures(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, state: Tensor | None, future: Observation, valid: Tensor) -> Tensor:
-        """Pictures (B,F,3,height,width) -> (B,F,width)."""
+    def forward(self, state: Tensor | None, future: Observation, valid: Tensor, task: Tensor | None = None) -> Tensor:
+        """Pictures (B,F,3,height,width) -> (B,F,width); nothing else is looked at."""
         token = self.model.look(future)
         latent = self.model.context(None, token.flatten(0, 1)).mean(1)
         return rearrange(latent, "(b f) d -> b f d", b=len(token))
@@ -231,7 +245,7 @@ class ActJepa(nn.Module):
             losses["imitation"] = masked_l1(self.model.decoder(context), wanted, chunk.valid)
         if self.prediction:
             state = self.model.normalized_state(chunk.future) if self.predicts == "proprioception" else None
-            wanted = self.target(state, chunk.future, chunk.future_valid)
+            wanted = self.target(state, chunk.future, chunk.future_valid, self.model.task(obs))
             losses["prediction"] = masked_l1(self.predictor(context), wanted, chunk.future_valid)
         total = sum(getattr(self, name) * loss for name, loss in losses.items())
         return {**losses, "total": total}
@@ -274,7 +288,7 @@ def build_chunk_model(
 
     Args:
         encoder: of pictures.
-        context: takes state_dim, token_dim, num_tokens, coords and num_cameras.
+        context: takes state_dim, token_dim, num_tokens, coords, num_cameras and num_tasks.
         decoder: takes context_dim, num_queries and out_dim.
         horizon: H.
         feels: whether the policy gets the proprioception.
@@ -287,6 +301,7 @@ def build_chunk_model(
         num_tokens=encoder.num_tokens,
         coords=getattr(encoder, "coords", None),
         num_cameras=len(cameras),
+        num_tasks=len(spec.tasks) if len(spec.tasks) > 1 else 0,
     )
     made = decoder(context_dim=built.latent_dim, num_queries=horizon, out_dim=spec.raw_action_dim)
     return ChunkModel(encoder, built, made, ActionNormalizer(spec.action_low, spec.action_high, 1), horizon, cameras)
