@@ -32,7 +32,7 @@ def digits(command: str) -> None:
 
 
 def imitation(command: str) -> None:
-    act_jepa.run(command, minutes=5)
+    act_jepa.run(command, steps=4000)
 
 
 STUDIES = {

@@ -32,7 +32,7 @@ class WorldjepaActConfig(PreTrainedConfig):
 
     n_obs_steps: int = 1
     chunk_size: int = 16
-    n_action_steps: int = 8
+    n_action_steps: int = 16
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: {
             "VISUAL": NormalizationMode.IDENTITY,

@@ -17,7 +17,19 @@ KNOWN: dict[str, dict[str, Any]] = {
     "conv_tokens": {"_target_": "worldjepa.encoders.feature_map.ConvTokens", "latent_dim": 128},
     "resnet_tokens": {"_target_": "worldjepa.encoders.feature_map.ResNetTokens", "latent_dim": 512},
     "convnet": {"_target_": "worldjepa.encoders.convnet.ConvEncoder", "latent_dim": 128},
-    "glimpse": {"_target_": "worldjepa.encoders.glimpse.GlimpseEncoder", "num_glimpses": 12, "as_tokens": True},
+    "glimpse": {  # configs/encoder/glimpse_tokens.yaml
+        "_target_": "worldjepa.encoders.glimpse.GlimpseEncoder",
+        "num_glimpses": 8,
+        "what_dim": 6,
+        "window": 0.42,
+        "window_size": 14,
+        "trunk_widths": [16, 48],
+        "stem_stride": 4,
+        "keypoint_widths": [64],
+        "window_widths": [24, 32],
+        "window_hidden": 96,
+        "as_tokens": True,
+    },
 }
 
 
