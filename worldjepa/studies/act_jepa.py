@@ -6,12 +6,14 @@ Where ``study.py pusht`` has left its world models, ACT-JEPA on their frozen enc
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from worldjepa.datasets.store import EpisodeStore
 from worldjepa.files import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
-from worldjepa.training import read_metrics
+from worldjepa.training import num_cores, read_metrics
 
 SEEDS = (0, 1, 2)
 POLICIES = {
@@ -45,6 +47,8 @@ FOLDER = Path("runs") / "study-act_jepa"
 def run(command: str, steps: int) -> None:
     """Writes ``results/act_jepa.json``; every part that is there already is read back.
 
+    Without a GPU each core trains a policy of its own, which takes two thirds of the time of one after the other.
+
     Args:
         steps: of training, the same for every policy and seed; the paper's are 4,000 of 128 chunks.
     """
@@ -56,10 +60,23 @@ def run(command: str, steps: int) -> None:
         policies["on_world_model"] = [("policy=act_jepa", "policy.frozen=encoder", f"run={model}") for model in models]
     else:
         print(f"no world models in {WORLD_MODELS}: no policies on their encoders; study.py pusht trains them")
+    places = [(name, i) for i in range(len(SEEDS)) for name in policies]
+    at_once = 1 if torch.cuda.is_available() else min(num_cores(), len(places))
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = {
+            pool.submit(_job, name, SEEDS[i], policies[name][i], steps, alone=at_once == 1): (name, i)
+            for name, i in places
+        }
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                print(f"{done} of {len(places)}: {futures[future][0]}, seed {SEEDS[futures[future][1]]}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     jobs: dict[str, list[dict[str, Any]]] = {name: [] for name in policies}
-    for i, seed in enumerate(SEEDS):
-        for name, words in policies.items():
-            jobs[name].append(_job(name, seed, words[i], steps))
+    for future, (name, _) in futures.items():
+        jobs[name].append(future.result())
     figures: dict[str, Any] = {}
     pairs = list(zip(jobs["act_jepa"], jobs["act"], strict=True))
     for suffix, what in (("", "proprioception"), ("_state", "state")):
@@ -91,17 +108,17 @@ def _probed(job: dict[str, Any], what: str, *moments: str) -> float:
     return float(np.sqrt(np.mean([job[f"probe/{what}/{when}"] ** 2 for when in moments or ("now", "later")])))
 
 
-def _job(name: str, seed: int, words: tuple[str, ...], steps: int) -> dict[str, Any]:
-    """What came out of one policy's training and judgement, done unless it is there."""
+def _job(name: str, seed: int, words: tuple[str, ...], steps: int, alone: bool) -> dict[str, Any]:
+    """What came out of one policy's training and judgement, done unless it is there; on one core unless ``alone``."""
     folder = FOLDER / f"{name}-{seed}"
     summary = folder / "summary.json"
     if not summary.is_file():
-        print(f"{folder} ...", flush=True)
-        budget = (f"train.steps={steps}", "train.num_evaluations=4")
-        _script("train_policy", *words, "env=pusht", f"out={folder}", f"seed={seed}", *budget)
+        budget = (f"train.steps={steps}", "train.num_evaluations=4", *(() if alone else ("train.processes=1",)))
+        _script("train_policy", *words, "env=pusht", f"out={folder}", f"seed={seed}", *budget, log=folder, alone=alone)
         judged = (words[0], "measure=return")
         made = (f"policy.make.path={folder}", f"evaluation.episodes={NUM_EPISODES}", f"evaluation.seed={seed}")
-        _script("evaluate", *judged, *made, f"out={folder}/judged")
+        workers = () if alone else ("evaluation.workers=1",)
+        _script("evaluate", *judged, *made, *workers, f"out={folder}/judged", log=folder, alone=alone)
         table = json.loads((folder / "judged" / "returns.json").read_text())["policies"]
         row = next(row for policy, row in table.items() if policy not in ("random", "still", "expert"))
         last: dict[str, float] = {}
@@ -114,8 +131,14 @@ def _job(name: str, seed: int, words: tuple[str, ...], steps: int) -> dict[str, 
     return json.loads(summary.read_text())
 
 
-def _script(name: str, *words: str) -> None:
-    subprocess.run([sys.executable, f"scripts/{name}.py", *words], check=True)
+def _script(name: str, *words: str, log: Path, alone: bool) -> None:
+    """Runs a script, what it says goes to ``<log>.log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.with_name(f"{log.name}.log").open("a") as file:
+        command = [sys.executable, f"scripts/{name}.py", *words]
+        env = None if alone else {**os.environ, "OMP_NUM_THREADS": "1"}
+        if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=env).returncode:
+            raise SystemExit(f"{' '.join(command[1:])} failed: see {file.name}; the same study goes on from there")
 
 
 def _chunk_ms(folder: Path, repetitions: int = 200) -> list[float]:
