@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -156,6 +157,31 @@ def test_a_policy_is_trained_saved_and_acts(config, tmp_path, changes):
     seen = {"pixels": np.zeros((2, SIZE, SIZE, 3), np.uint8), "proprioception": np.zeros((2, 2), np.float32)}
     action = policy.act(seen)
     assert action.shape == (2, 2) and np.abs(action).max() <= 1
+
+
+def test_a_policy_that_knows_the_task_does_the_opposite_where_that_is_asked(config, tmp_path):
+    """Half of the episodes go right and up, half left and down: without the task nothing beats the mean action."""
+    old, rng = EpisodeStore.open(tmp_path / "store"), np.random.default_rng(0)
+    errors = {}
+    for tasks in (("turn back", "go on"), ()):
+        field = {"task": FieldSpec("int64", ())} if tasks else {}
+        store = EpisodeStore.create(
+            tmp_path / f"store{len(tasks)}", replace(SPEC, fields=SPEC.fields | field, tasks=tasks)
+        )
+        episodes = []
+        for index, which in enumerate(rng.integers(2, size=old.num_episodes)):
+            arrays = {name: np.asarray(array) for name, array in old.episode(index).arrays.items()}
+            arrays["action"] = np.full_like(arrays["action"], (0.5 - which) * (np.arange(12) < 11)[:, None])
+            told = {"task": np.full(len(arrays["action"]), which)} if tasks else {}
+            episodes.append(Episode(arrays | told, f"human/{index}", "human"))
+        store.write_shard("human", 0, episodes)
+        made = config.copy()
+        made.env.imitation.store = str(store.path)
+        made.train.update({"steps": 200, "learning_rate": 3e-3, "warmup_steps": 10})
+        trained(made, tmp_path / f"run{len(tasks)}")
+        rows = [json.loads(line) for line in (tmp_path / f"run{len(tasks)}" / "metrics.jsonl").read_text().splitlines()]
+        errors[bool(tasks)] = next(row["eval/held_out_error"] for row in rows if "eval/held_out_error" in row)
+    assert errors[True] < 0.5 * errors[False], errors
 
 
 def test_the_second_stage_leaves_what_the_first_learned(config, tmp_path):
