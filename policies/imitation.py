@@ -27,6 +27,8 @@ from worldjepa.runs import env_factory
 from worldjepa.systems.act_jepa import ActJepa, ChunkModel
 from worldjepa.training import train
 
+SHIFT = 4
+"""px; a frozen encoder has not learned to see through it: 0.34 held-out error with, 0.32 without (PushT, one seed)."""
 NUM_PROBED, PROBE_SEED = 1500, 10_003
 """Moments on each side of the probes, and the random stream that chooses them."""
 
@@ -56,6 +58,8 @@ def imitation_config(config: DictConfig) -> DictConfig:
             policy.settings.encoder = config.run
         else:
             policy.encoder = run["encoder"]
+    if policy.shift is None:
+        policy.shift = 0 if policy.frozen == "encoder" else SHIFT
     rest = {name: parts[name] for name in ("run", "data", "seed", "collection_seed", "collection_workers", "train")}
     made = OmegaConf.create({"env": env, "policy": policy, **rest})
     OmegaConf.resolve(made)

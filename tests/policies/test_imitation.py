@@ -298,3 +298,11 @@ def test_an_environment_without_demonstrations_is_refused(config, change, messag
 def test_a_folder_without_a_policy_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a trained policy"):
         load_chunk_policy([0], path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("frozen", "asked", "used"), [("nothing", None, 4), ("encoder", None, 0), ("encoder", 2, 2), ("nothing", 0, 0)]
+)
+def test_pictures_are_moved_unless_the_encoder_is_frozen_or_it_is_said_how_far(frozen, asked, used, config):
+    config.policy.frozen, config.policy.shift = frozen, asked
+    assert imitation_config(config).policy.shift == used
