@@ -60,7 +60,9 @@ def run(command: str, steps: int) -> None:
         policies["on_world_model"] = [("policy=act_jepa", "policy.frozen=encoder", f"run={model}") for model in models]
     else:
         print(f"no world models in {WORLD_MODELS}: no policies on their encoders; study.py pusht trains them")
-    places = [(name, i) for i in range(len(SEEDS)) for name in policies]
+    # Diffusion takes longest: it comes last.
+    order = sorted(policies, key=lambda name: name == "diffusion")
+    places = [(name, i) for name in order for i in range(len(SEEDS))]
     at_once = 1 if torch.cuda.is_available() else min(num_cores(), len(places))
     with ThreadPoolExecutor(at_once) as pool:
         futures = {
