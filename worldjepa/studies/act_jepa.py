@@ -90,8 +90,8 @@ def run(command: str, steps: int) -> None:
     for name, seeds in jobs.items():
         best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in seeds]
         solved = [(int((coverage >= ASKED_COVERAGE).sum()), len(coverage)) for coverage in best]
-        ours = name == "act_jepa"
-        prefix = "" if ours else f"{name}_"
+        ours = name in ("act_jepa", "on_world_model")
+        prefix = "" if name == "act_jepa" else f"{name}_"
         joint = figures["success_at_0_9"]["value"] if name == "two_stage" else None
         figures[f"{prefix}success_at_0_9"] = rate_figure(solved, at_least=0.2 if ours else None, at_most=joint)
         means = [float(coverage.mean()) for coverage in best]
