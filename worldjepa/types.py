@@ -72,7 +72,7 @@ class EnvSpec:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; without tasks nothing is said of them."""
+        """JSON values. Without tasks nothing is said of them: stores that have none keep the hash they always had."""
         values = asdict(self)
         return values if self.tasks else {name: value for name, value in values.items() if name != "tasks"}
 

@@ -38,13 +38,12 @@ def split_episodes(store: EpisodeStore, split: str, policies: Collection[str] | 
 def pixel_mean(store: EpisodeStore, episodes: np.ndarray, num_frames: int, seed: int) -> torch.Tensor:
     """float32 (3,height,width) in [0, 255]: mean of ``num_frames`` random frames of ``episodes`` (E,)."""
     rng = np.random.default_rng(seed)
-    lengths = store.lengths[episodes]
-    ends = np.cumsum(lengths)
+    ends = np.cumsum(store.lengths[episodes])
     frames = np.sort(rng.integers(ends[-1], size=num_frames))
     total = np.zeros(store.spec.fields["pixels"].shape)
-    for which, frame in zip(np.searchsorted(ends, frames, side="right"), frames, strict=True):
+    for which, frame in zip(*places_of(frames, ends), strict=True):
         columns, first = store.place(episodes[which])
-        total += columns["pixels"][first + frame - (ends[which] - lengths[which])]
+        total += columns["pixels"][first + frame]
     return torch.from_numpy(total / num_frames).float().permute(2, 0, 1).contiguous()
 
 
