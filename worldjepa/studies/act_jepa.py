@@ -6,14 +6,13 @@ Where ``study.py pusht`` has left its world models, ACT-JEPA on their frozen enc
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from worldjepa.datasets.lerobot import export_lerobot
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.files import write_text
 from worldjepa.runs import machine
+from worldjepa.studies.jobs import in_turns, run_script
 from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
-from worldjepa.training import num_cores, read_metrics
+from worldjepa.training import read_metrics
 
 SEEDS = (0, 1, 2)
 POLICIES = {
@@ -47,8 +47,6 @@ FOLDER = Path("runs") / "study-act_jepa"
 def run(command: str, steps: int) -> None:
     """Writes ``results/act_jepa.json``; every part that is there already is read back.
 
-    Without a GPU each core trains a policy of its own, which takes two thirds of the time of one after the other.
-
     Args:
         steps: of training, the same for every policy and seed; the paper's are 4,000 of 128 chunks.
     """
@@ -62,23 +60,11 @@ def run(command: str, steps: int) -> None:
         print(f"no world models in {WORLD_MODELS}: no policies on their encoders; study.py pusht trains them")
     # Diffusion takes longest: it comes last.
     order = sorted(policies, key=lambda name: name == "diffusion")
-    places = [(name, i) for name in order for i in range(len(SEEDS))]
-    at_once = 1 if torch.cuda.is_available() else min(num_cores(), len(places))
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = {
-            pool.submit(_job, name, SEEDS[i], policies[name][i], steps, alone=at_once == 1): (name, i)
-            for name, i in places
-        }
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                print(f"{done} of {len(places)}: {futures[future][0]}, seed {SEEDS[futures[future][1]]}", flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    jobs: dict[str, list[dict[str, Any]]] = {name: [] for name in policies}
-    for future, (name, _) in futures.items():
-        jobs[name].append(future.result())
+    places = {f"{name}-{seed}": (name, i) for name in order for i, seed in enumerate(SEEDS)}
+    done = in_turns(
+        {label: partial(_job, name, SEEDS[i], policies[name][i], steps) for label, (name, i) in places.items()}
+    )
+    jobs = {name: [done[f"{name}-{seed}"] for seed in SEEDS] for name in policies}
     figures: dict[str, Any] = {}
     pairs = list(zip(jobs["act_jepa"], jobs["act"], strict=True))
     for suffix, what in (("", "proprioception"), ("_state", "state")):
@@ -116,31 +102,22 @@ def _job(name: str, seed: int, words: tuple[str, ...], steps: int, alone: bool) 
     summary = folder / "summary.json"
     if not summary.is_file():
         budget = (f"train.steps={steps}", "train.num_evaluations=4", *(() if alone else ("train.processes=1",)))
-        _script("train_policy", *words, "env=pusht", f"out={folder}", f"seed={seed}", *budget, log=folder, alone=alone)
+        run_script("train_policy", (*words, "env=pusht", f"out={folder}", f"seed={seed}", *budget), folder, not alone)
         judged = (words[0], "measure=return")
         made = (f"policy.make.path={folder}", f"evaluation.episodes={NUM_EPISODES}", f"evaluation.seed={seed}")
         workers = () if alone else ("evaluation.workers=1",)
-        _script("evaluate", *judged, *made, *workers, f"out={folder}/judged", log=folder, alone=alone)
+        run_script("evaluate", (*judged, *made, *workers, f"out={folder}/judged"), folder, not alone)
         table = json.loads((folder / "judged" / "returns.json").read_text())["policies"]
         row = next(row for policy, row in table.items() if policy not in ("random", "still", "expert"))
         last: dict[str, float] = {}
         rows = read_metrics(folder)
         for line in rows:
             last |= {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
-        seconds = sum(read_metrics(part)[-1]["seconds"] for part in (folder, folder / "pretraining") if part.is_dir())
+        stages = [stage for stage in (read_metrics(folder / "pretraining"), rows) if stage]
+        seconds = sum(stage[-1]["seconds"] for stage in stages)
         outcome = {**last, "minutes": seconds / 60, "best_reward": row["episodes"]["best_reward"]}
         write_text(summary, json.dumps(outcome))
     return json.loads(summary.read_text())
-
-
-def _script(name: str, *words: str, log: Path, alone: bool) -> None:
-    """Runs a script, what it says goes to ``<log>.log``."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.with_name(f"{log.name}.log").open("a") as file:
-        command = [sys.executable, f"scripts/{name}.py", *words]
-        env = None if alone else {**os.environ, "OMP_NUM_THREADS": "1"}
-        if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=env).returncode:
-            raise SystemExit(f"{' '.join(command[1:])} failed: see {file.name}; the same study goes on from there")
 
 
 def _chunk_ms(folder: Path, repetitions: int = 200) -> list[float]:

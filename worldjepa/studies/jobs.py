@@ -7,12 +7,15 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from worldjepa.files import write_text
-from worldjepa.training import read_metrics
+from worldjepa.training import num_cores, read_metrics
 
 
 def run_job(run_dir: Path, words: Sequence[str], one_thread: bool = False) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def run_job(run_dir: Path, words: Sequence[str], one_thread: bool = False) -> di
             [sys.executable, "scripts/train_world_model.py", *words, f"run_dir={run_dir}"],
             check=True,
             stdout=subprocess.DEVNULL if one_thread else None,
-            env={**os.environ, "OMP_NUM_THREADS": "1"} if one_thread else None,
+            env=_environment(one_thread),
         )
         rows = read_metrics(run_dir)
         outcome = {
@@ -45,6 +48,44 @@ def run_job(run_dir: Path, words: Sequence[str], one_thread: bool = False) -> di
         }
         write_text(summary, json.dumps(outcome, indent=1))
     return json.loads(summary.read_text())
+
+
+def in_turns(jobs: Mapping[str, Callable[[bool], Any]]) -> dict[str, Any]:
+    """What every job returned. Without a GPU each core does a job of its own, which takes two thirds of the time of one
+    after the other; with one, they are done one by one.
+
+    Args:
+        jobs: name -> function; it is told whether it has the machine to itself.
+    """
+    at_once = 1 if torch.cuda.is_available() else min(num_cores(), len(jobs))
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = {pool.submit(job, at_once == 1): name for name, job in jobs.items()}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                print(f"{done} of {len(jobs)}: {futures[future]}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {name: future.result() for future, name in futures.items()}
+
+
+def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = False) -> None:
+    """Runs ``scripts/<name>.py``; what it says goes to ``<log>.log``.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.with_name(f"{log.name}.log").open("a") as file:
+        command = [sys.executable, f"scripts/{name}.py", *words]
+        if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=_environment(one_thread)).returncode:
+            raise SystemExit(f"{' '.join(command[1:])} failed: see {file.name}; the same study goes on from there")
+
+
+def _environment(one_thread: bool) -> dict[str, str] | None:
+    """Of a script's process; None for this one's."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"} if one_thread else None
 
 
 def outcomes(jobs: Sequence[dict[str, Any]], split: str, player: str, measure: str) -> list[tuple[int, int]]:
