@@ -11,6 +11,7 @@ pytest.importorskip("lerobot_policy_worldjepa", reason="needs the extra lerobot"
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config
 from lerobot_policy_worldjepa.encoders import KNOWN
+from omegaconf import OmegaConf
 
 B, SIZE = 2, 64
 INPUTS = {
@@ -179,7 +180,5 @@ def test_a_goal_that_is_none_is_refused(tmp_path):
 
 
 def test_the_glimpse_encoder_is_the_one_that_our_own_policies_have():
-    from omegaconf import OmegaConf
-
     ours = OmegaConf.to_container(OmegaConf.load("configs/encoder/glimpse_tokens.yaml"))
     assert {**KNOWN["glimpse"], "image_size": ours["image_size"]} == ours

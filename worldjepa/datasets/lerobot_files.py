@@ -28,7 +28,7 @@ class EpisodeReader:
 
     def __init__(self, meta: Any, root: Path) -> None:
         self.meta, self.root = meta, root
-        self._task_words = {int(row["task_index"]): str(text) for text, row in meta.tasks.iterrows()}
+        self._task_words = {int(row[TASK]): str(text) for text, row in meta.tasks.iterrows()}
         self._file: Path | None = None
 
     def numbers(self, index: int, spec: EnvSpec) -> dict[str, np.ndarray]:

@@ -60,9 +60,12 @@ def run(command: str, steps: int) -> None:
         print(f"no world models in {WORLD_MODELS}: no policies on their encoders; study.py pusht trains them")
     # Diffusion takes longest: it comes last.
     order = sorted(policies, key=lambda name: name == "diffusion")
-    places = {f"{name}-{seed}": (name, i) for name in order for i, seed in enumerate(SEEDS)}
     done = in_turns(
-        {label: partial(_job, name, SEEDS[i], policies[name][i], steps) for label, (name, i) in places.items()}
+        {
+            f"{name}-{seed}": partial(_job, name, seed, words, steps)
+            for name in order
+            for seed, words in zip(SEEDS, policies[name], strict=True)
+        }
     )
     jobs = {name: [done[f"{name}-{seed}"] for seed in SEEDS] for name in policies}
     figures: dict[str, Any] = {}
@@ -113,8 +116,8 @@ def _job(name: str, seed: int, words: tuple[str, ...], steps: int, alone: bool) 
         rows = read_metrics(folder)
         for line in rows:
             last |= {key.removeprefix("eval/"): value for key, value in line.items() if key.startswith("eval/")}
-        stages = [stage for stage in (read_metrics(folder / "pretraining"), rows) if stage]
-        seconds = sum(stage[-1]["seconds"] for stage in stages)
+        stages = (read_metrics(folder / "pretraining"), rows)
+        seconds = sum(stage[-1]["seconds"] for stage in stages if stage)
         outcome = {**last, "minutes": seconds / 60, "best_reward": row["episodes"]["best_reward"]}
         write_text(summary, json.dumps(outcome))
     return json.loads(summary.read_text())

@@ -1,4 +1,4 @@
-"""The main job in a process of its own, as studies run it: what came out is kept, so that a repeated study goes on."""
+"""Jobs of studies, each in a process of its own; what came out is kept, so that a repeated study goes on."""
 
 from __future__ import annotations
 

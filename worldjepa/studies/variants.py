@@ -10,8 +10,8 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from hydra.core.config_store import ConfigStore
 from worldjepa.config import RUN_SCHEMA
 from worldjepa.files import write_text
 from worldjepa.runs import build_training, machine, open_store
-from worldjepa.studies.jobs import outcomes, run_job
+from worldjepa.studies.jobs import in_turns, outcomes, run_job
 from worldjepa.studies.pusht import SPLITS
 from worldjepa.studies.record import mean_figure, rate_figure, write_result
-from worldjepa.training import num_cores, read_metrics, train
+from worldjepa.training import read_metrics, train
 
 SEEDS = (0, 1, 2)
 DEFAULT_STEPS, NUM_PAIRS = 1250, 40
@@ -57,17 +57,16 @@ def _study(name: str, variants: dict[str, Sequence[str]], command: str) -> None:
     speeds = _speeds(name, variants)
     default = statistics.median(next(iter(speeds.values())))
     steps = {variant: round(DEFAULT_STEPS * statistics.median(values) / default) for variant, values in speeds.items()}
-    jobs = {
-        (variant, seed): _job(overrides, seed, steps[variant])
-        for seed in SEEDS
-        for variant, overrides in variants.items()
-    }
-    # One process of one thread each, a job per core: every variant gets the same share of the machine.
-    with ThreadPoolExecutor(num_cores()) as pool:
-        results = dict(zip(jobs, pool.map(lambda job: run_job(*job, one_thread=True), jobs.values()), strict=True))
+    results = in_turns(
+        {
+            f"{variant}-{seed}": partial(_job, overrides, seed, steps[variant])
+            for seed in SEEDS
+            for variant, overrides in variants.items()
+        }
+    )
     figures: dict[str, Any] = {}
     for variant in variants:
-        done = [results[variant, seed] for seed in SEEDS]
+        done = [results[f"{variant}-{seed}"] for seed in SEEDS]
         for split in SPLITS:
             if outcomes(done, split, "planner", "any"):
                 figures[f"{variant}_{split}_success"] = rate_figure(outcomes(done, split, "planner", "any"))
@@ -102,7 +101,8 @@ def _speeds(name: str, variants: dict[str, Sequence[str]], rounds: int = 3) -> d
     return speeds
 
 
-def _job(overrides: Sequence[str], seed: int, steps: int) -> tuple[Path, list[str]]:
+def _job(overrides: Sequence[str], seed: int, steps: int, alone: bool) -> dict[str, Any]:
+    """What came out of one run: on one thread even where it is alone, so that all have the same share of a machine."""
     changed = "-".join(word.replace("objective.weights.", "").replace("=", "_") for word in overrides) or "default"
     changed = changed.replace("encoder_glimpse", "default")  # the same run serves both studies
     run_dir = FOLDER / f"{changed}-seed-{seed}"
@@ -110,4 +110,5 @@ def _job(overrides: Sequence[str], seed: int, steps: int) -> tuple[Path, list[st
     budget = [f"train.steps={steps}", f"train.warmup_steps={min(200, steps // 6)}", "train.processes=1"]
     budget += ["train.num_evaluations=1", "refinement.steps=0"]
     judged = [f"evaluation.pairs={NUM_PAIRS}", f"evaluation.seed={seed}", "evaluation.workers=1"]
-    return run_dir, ["env=pusht", *overrides, f"seed={seed}", *BATCH, *budget, *judged]
+    words = ["env=pusht", *overrides, f"seed={seed}", *BATCH, *budget, *judged]
+    return run_job(run_dir, words, one_thread=True)
