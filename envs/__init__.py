@@ -5,6 +5,19 @@ from gymnasium.envs.registration import register
 # The checker that gymnasium wraps around environments costs more than our picture; tests/envs runs it once instead.
 register("worldjepa/PushT-v0", entry_point="envs.pusht:PushT", max_episode_steps=300, disable_env_checker=True)
 register("worldjepa/TwoRoom-v0", entry_point="envs.two_room:TwoRoom", max_episode_steps=200, disable_env_checker=True)
+register(
+    "worldjepa/ObjectViews-v0",
+    entry_point="envs.object_views:ObjectViews",
+    max_episode_steps=1000,
+    disable_env_checker=True,
+)
+for name in ("Saccades", "Augmentations"):
+    register(
+        f"worldjepa/{name}-v0",
+        entry_point=f"envs.picture_views:{name}",
+        max_episode_steps=1000,
+        disable_env_checker=True,
+    )
 
 CONTROL_TASKS = (
     "reacher-easy",

@@ -86,12 +86,13 @@ class Renderer:
         model: mujoco.MjModel. Textures and meshes are taken from it once.
         height, width: of the pictures, px.
         pretty: shadows, reflections, smooth edges.
+        two_sided: faces are drawn from behind too, for meshes that are open or turned inside out.
 
     Raises:
         RuntimeError: see :func:`pick_backend`.
     """
 
-    def __init__(self, model, height: int, width: int, pretty: bool = False):
+    def __init__(self, model, height: int, width: int, pretty: bool = False, two_sided: bool = False):
         backend = pick_backend()
         import mujoco
 
@@ -115,6 +116,8 @@ class Renderer:
         if not pretty:
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._scene.flags[flag] = 0
+        if two_sided:
+            self._scene.flags[mujoco.mjtRndFlag.mjRND_CULL_FACE] = 0
         self._picture = np.empty((height, width, 3), np.uint8)
         # Before EGL's own goodbye, which was registered when the context was made; otherwise it complains.
         free = weakref.finalize(self, _free, self._mujoco_context, self._context)
