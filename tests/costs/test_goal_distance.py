@@ -34,6 +34,14 @@ def test_zero_at_the_goal_and_exact_in_bfloat16_surroundings():
     assert torch.equal(cost.argmin(1), torch.full((B,), 2)) and torch.equal(cost[:, 2], torch.zeros(B))
 
 
+def test_directions_alone_count_where_that_is_asked():
+    latent, goal, action = random_inputs()
+    cost = GoalDistance(directions=True)
+    wanted = 2 * (1 - torch.nn.functional.cosine_similarity(latent[:, :, -1], goal[:, None], dim=-1)).mean(-1) / D
+    torch.testing.assert_close(cost(latent, goal, action), wanted)
+    torch.testing.assert_close(cost(3 * latent, goal / 2, action), wanted)
+
+
 def test_gradient_reaches_the_latent():
     latent, goal, action = random_inputs()
     latent.requires_grad_()

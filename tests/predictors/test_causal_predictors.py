@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from worldjepa.predictors.aggregate import AggregatePredictor
 from worldjepa.predictors.causal import CausalPredictor
 from worldjepa.predictors.residual_mlp import ResidualMlpPredictor
 
@@ -11,6 +12,8 @@ def build(name: str):
     torch.manual_seed(0)
     if name == "residual_mlp":
         predictor, num_tokens = ResidualMlpPredictor(D, A, width=24, condition_dim=8), 1
+    elif name == "aggregate":
+        predictor, num_tokens = AggregatePredictor(D, A, action_width=7, depth=2, heads=4, hidden=17), 1
     else:
         num_tokens = 1 if name == "causal" else 3
         predictor = CausalPredictor(D, A, num_tokens, width=24, depth=2, heads=2, num_history=3)
@@ -19,7 +22,7 @@ def build(name: str):
     return predictor.eval(), torch.randn(B, T, num_tokens, D), torch.randn(B, T, A)
 
 
-NAMES = ("residual_mlp", "causal", "causal_tokens")
+NAMES = ("residual_mlp", "causal", "causal_tokens", "aggregate")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,7 @@
 """How far an imagined future ends from the goal."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -9,7 +10,14 @@ class GoalDistance(nn.Module):
 
     The cost of DINO-WM and LeWM (arXiv:2411.04983, 2603.19312). Only the last step counts: with a horizon that
     shrinks towards the goal, asking to be near it earlier would forbid walking round the block.
+
+    Args:
+        directions: compare the latents' directions alone, for models that are trained on cosines (seq-JEPA).
     """
+
+    def __init__(self, directions: bool = False):
+        super().__init__()
+        self.directions = directions
 
     def forward(self, latent: Tensor, goal: Tensor, action: Tensor, start: Tensor | None = None) -> Tensor:
         """Cost (B,N), float32, >= 0.
@@ -22,5 +30,7 @@ class GoalDistance(nn.Module):
         """
         assert goal.shape == (len(latent), *latent.shape[3:]), f"goal {goal.shape} for latents {latent.shape}"
         # Squares of bfloat16 differences would lose the order of candidates close to the goal.
-        difference = latent[:, :, -1].to(torch.float32) - goal[:, None].to(torch.float32)
-        return difference.square().mean((-2, -1))
+        last, wanted = latent[:, :, -1].to(torch.float32), goal[:, None].to(torch.float32)
+        if self.directions:
+            last, wanted = F.normalize(last, dim=-1), F.normalize(wanted, dim=-1)
+        return (last - wanted).square().mean((-2, -1))

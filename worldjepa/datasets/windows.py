@@ -59,6 +59,7 @@ class Windows:
         self.frameskip = frameskip
         self.observations = tuple(observations)
         self.split = split
+        self.policies = policies
         self.num_frames = (num_steps - 1) * frameskip + 1
 
         wanted = set(policies) if policies is not None else set(store.policies)

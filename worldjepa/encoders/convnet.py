@@ -31,9 +31,9 @@ class ConvEncoder(nn.Module):
     """Pictures -> one global latent per frame (P = 1).
 
     Args:
-        image_size: height = width, divisible by ``2 ** len(widths)``.
+        image_size: height = width, divisible by the trunk's stride, ``stem_stride * 2 ** (len(widths) - 1)``.
         latent_dim: D.
-        widths: channels of the stride-2 convolutions.
+        widths, stem_stride: of the convolutions, see :func:`strided_trunk`.
         hidden: width of the head's hidden layer.
     """
 
@@ -45,14 +45,15 @@ class ConvEncoder(nn.Module):
         latent_dim: int = 32,
         widths: tuple[int, ...] = (24, 64, 128, 128),
         hidden: int = 512,
+        stem_stride: int = 2,
     ):
         super().__init__()
-        stride = 2 ** len(widths)
+        stride = stem_stride * 2 ** (len(widths) - 1)
         if image_size % stride:
             raise ValueError(f"image_size must be divisible by {stride}, got {image_size}; change encoder.widths")
         self.latent_dim = latent_dim
         self.normalizer = PixelNormalizer(image_size)
-        self.trunk = strided_trunk(tuple(widths))
+        self.trunk = strided_trunk(tuple(widths), stem_stride)
         self.head = nn.Sequential(
             nn.Flatten(),
             nn.Linear(widths[-1] * (image_size // stride) ** 2, hidden, bias=False),

@@ -1,7 +1,7 @@
 """Training terms. What a planner minimises lives in ``worldjepa.costs``."""
 
 from worldjepa.objectives.inverse_dynamics import InverseDynamics
-from worldjepa.objectives.prediction import OneStepError, RolloutError
+from worldjepa.objectives.prediction import OneStepAngle, OneStepError, RolloutAngle, RolloutError
 from worldjepa.objectives.reward import RewardError
 from worldjepa.objectives.sigreg import LatentSigReg, SigReg
 from worldjepa.objectives.temporal_variance import TemporalVariance
@@ -12,8 +12,10 @@ __all__ = [
     "InverseDynamics",
     "LatentSigReg",
     "LatentVicReg",
+    "OneStepAngle",
     "OneStepError",
     "RewardError",
+    "RolloutAngle",
     "RolloutError",
     "SigReg",
     "TemporalVariance",
