@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from worldjepa.runs import machine
-from worldjepa.studies import act_jepa, i_jepa_digits, mujoco, pusht, variants
+from worldjepa.studies import act_jepa, i_jepa_digits, mujoco, pusht, seq_jepa, variants
 from worldjepa.studies.record import write_result
 from worldjepa.studies.tables import update_tables
 
@@ -35,6 +35,10 @@ def imitation(command: str) -> None:
     act_jepa.run(command, steps=4000)
 
 
+def views(command: str) -> None:
+    seq_jepa.run(command, steps=2000)
+
+
 STUDIES = {
     "pusht": (pusht_default, "the default job, three seeds from nothing (about an hour on 2 cores)"),
     "pusht_long": (pusht_long, "+experiment=pusht_long, one seed (about 90 minutes on 2 cores)"),
@@ -43,6 +47,7 @@ STUDIES = {
     "objectives": (variants.objectives, "SIGReg, VICReg and EMA, with and without inverse dynamics"),
     "mujoco": (mujoco.run, "experts, goals and return in dm_control, from pixels (hours on 2 cores; resumable)"),
     "act_jepa": (imitation, "policies on human PushT, five kinds, three seeds (hours on 2 cores; resumable)"),
+    "seq_jepa": (views, "seq-JEPA on views of objects, and planning in PushT, three seeds (an hour each; resumable)"),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

@@ -5,7 +5,7 @@ runs/<name>/config.yaml            what was asked for, resolved
             checkpoint.safetensors where to go on after an interruption
             metrics.jsonl          training curves
             refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
-            planning.json          the judgement
+            planning.json          the judgement; views.json of what has learned from views of things
             figures.npz, videos/   what the report shows
             report.html
 """
@@ -15,29 +15,32 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from worldjepa.checkpoint import CONFIG_FILE
+from worldjepa.checkpoint import CONFIG_FILE, load_world_model
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
-from worldjepa.files import write_text
+from worldjepa.evaluation.views import VIEWS_FILE, encode_views, measure_views, nearest_views
+from worldjepa.files import write_text, written_whole
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
-from worldjepa.training import num_cores, train, write_model
+from worldjepa.training import num_cores, pick_device, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-JUDGING = ("evaluation", "planner", "planning", "cost")
+JUDGING = ("evaluation", "planner", "planning", "cost", "views")
 CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
 MINIMUM_DISK_GB = 0.5
 PLANNING_FILE = "planning.json"
@@ -68,7 +71,8 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
         if any(key.startswith(JUDGING) for key in changed):
-            (run_dir / PLANNING_FILE).unlink(missing_ok=True)  # it was judged by other settings
+            for name in (PLANNING_FILE, VIEWS_FILE):
+                (run_dir / name).unlink(missing_ok=True)  # it was judged by other settings
     check_disk(run_dir, MINIMUM_DISK_GB)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,8 @@ def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelS
     """System with the data's statistics in it, training clips and settings, from a resolved configuration."""
     values = OmegaConf.to_container(config.train, resolve=True)
     settings = TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
-    windows = Windows(store, settings.clip_frames, config.env.frameskip, tuple(config.observations))
+    size = settings.clip_frames, config.env.frameskip, tuple(config.observations)
+    windows = Windows(store, *size, policies=config.env.get("policies"))
     torch.manual_seed(settings.seed)
     model = build_world_model(
         instantiate(config.encoder), instantiate(config.predictor), store.spec, config.env.frameskip
@@ -133,7 +138,8 @@ def fit_normalizers(model: WorldModel, windows: Windows) -> None:
 
 def probe_clips(store: EpisodeStore, windows: Windows):
     """Training and held-out clips for probes, (Segment, Segment); the same ones throughout a run."""
-    held_out = Windows(store, windows.num_steps, windows.frameskip, windows.observations, "held_out")
+    size = windows.num_steps, windows.frameskip, windows.observations
+    held_out = Windows(store, *size, "held_out", windows.policies)
     return windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
 
 
@@ -160,6 +166,47 @@ def train_run(run_dir: str) -> None:
         write_model(system.model, store.spec, Path(run_dir))
     state.wait_for_everyone()
     state.destroy_process_group()
+
+
+def view_world(config: DictConfig):
+    """A run's environment, which must be a :class:`worldjepa.evaluation.views.ViewWorld`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    world = env_factory(config).build().unwrapped
+    if not hasattr(world, "relations"):
+        raise ValueError(f"{config.env.id} shows no views of things; use env=object_views, saccades or augmentations")
+    return world
+
+
+def judge_views(run_dir: Path, config: DictConfig, facts: dict[str, Any]) -> dict[str, float]:
+    """Measures what a run has learned from views; writes ``views.json``, and pictures and facts for its report."""
+    began = time.monotonic()
+    world, store, (model, _) = view_world(config), EpisodeStore.open(config.env.store), load_world_model(run_dir)
+    model.to(pick_device(config.train.device))
+    settings, policy, skip = config.views, config.env.policies[0], config.env.frameskip
+    train = encode_views(model, store, "train", policy, settings.num_train, skip)
+    held_out = encode_views(model, store, "held_out", policy, settings.num_held_out, skip)
+    beyond = None
+    if "beyond" in store.policies:
+        beyond = encode_views(model, store, "all", "beyond", settings.num_held_out, skip)
+    results = measure_views(model, world, train, held_out, beyond, lengths=settings.lengths, seed=config.seed)
+    pictures = {
+        f"neighbours/{name}": np.stack(
+            [
+                [store.episode(int(held_out.episodes[thing])).arrays["pixels"][view * skip] for thing, view in row]
+                for row in found
+            ]
+        )
+        for name, found in nearest_views(model, held_out).items()
+    }
+    with written_whole(run_dir / "view_figures.npz") as beside:
+        np.savez_compressed(beside, **pictures)
+    write_text(run_dir / "facts.json", json.dumps(facts, indent=1))
+    results["seconds"] = time.monotonic() - began
+    write_text(run_dir / VIEWS_FILE, json.dumps(results, indent=1))
+    return results
 
 
 def machine() -> dict[str, Any]:

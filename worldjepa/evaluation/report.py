@@ -7,6 +7,8 @@ Files read, each optional; the page says which are missing:
 - ``metrics.jsonl`` (and ``refinement/metrics.jsonl``): a JSON object per line with ``step``, ``seconds`` and
   ``loss/<term>``, ``images_per_s`` or ``eval/<name>``.
 - ``figures.npz``: see :mod:`worldjepa.evaluation.figures`.
+- ``views.json`` and ``view_figures.npz``, in their place for a run that learned from views of things: see
+  :mod:`worldjepa.evaluation.view_figures`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
 """
@@ -23,6 +25,8 @@ import numpy as np
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
+from worldjepa.evaluation.view_figures import views_section
+from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.files import write_text
 from worldjepa.training import METRICS_FILE, read_metrics
 
@@ -35,15 +39,16 @@ def write_report(run_dir: str | Path) -> Path:
     if not run_dir.is_dir():
         raise ValueError(f"a report is made from a run's directory, got {str(run_dir)!r}, which is none; check run=")
     notes: list[str] = []
-    planning = _read_json(run_dir / "planning.json", notes)
+    of_views = (run_dir / VIEWS_FILE).is_file()
+    planning = {} if of_views else _read_json(run_dir / "planning.json", notes)
     facts = _read_json(run_dir / "facts.json", notes)
     rows = read_metrics(run_dir)
     if not rows:
         notes.append(f"There is no {METRICS_FILE}.")
-    figures = _read_figures(run_dir / "figures.npz", notes)
+    figures = _read_figures(run_dir / ("view_figures.npz" if of_views else "figures.npz"), notes)
     sections = [
-        scoreboard(planning),
-        _video_section(run_dir / "videos", notes),
+        views_section(_read_json(run_dir / VIEWS_FILE, notes), figures) if of_views else scoreboard(planning),
+        "" if of_views else _video_section(run_dir / "videos", notes),
         _rollout_section(figures),
         _probe_section(figures),
         _map_section(figures),
@@ -52,7 +57,7 @@ def write_report(run_dir: str | Path) -> Path:
         section("What the words mean", "", definitions(TERMS)),
     ]
     title = escape(run_dir.resolve().name)
-    body = "\n".join(part for part in [headline(title, planning), *sections] if part)
+    body = "\n".join(part for part in [headline(title, planning, of_views), *sections] if part)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

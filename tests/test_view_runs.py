@@ -1,0 +1,81 @@
+"""From pictures to judged latents by one command, and again without doing anything twice."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from envs.picture_views import Saccades
+from worldjepa.runs import judge_views
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Sixty pictures of two classes: discs and crosses in random places."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for index in range(60):
+        image = np.full((48, 48, 3), rng.integers(0, 90, 3), np.uint8)
+        place, bright = rng.integers(12, 36, 2).tolist(), rng.integers(160, 256, 3).tolist()
+        if index % 2:
+            cv2.circle(image, place, 8, bright, -1)
+        else:
+            cv2.drawMarker(image, place, bright, cv2.MARKER_CROSS, 18, 3)
+        (folder / ("disc" if index % 2 else "cross")).mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / ("disc" if index % 2 else "cross") / f"{index:02d}.png"), image)
+    return folder
+
+
+def pretrain(tmp_path, pictures, *words: str) -> subprocess.CompletedProcess:
+    command = [
+        *("env=saccades", "env.image_size=16", f"env.kwargs.source={pictures}", "env.kwargs.picture_size=48"),
+        *(f"env.store={tmp_path}/store", "env.collect.num_episodes=80", "env.collect.episodes_per_shard=40"),
+        *("train.steps=4", "train.batch_size=8", "train.warmup_steps=1", "train.processes=1", "train.trackers=[]"),
+        *("views.lengths=[1,2]", f"run_dir={tmp_path}/run"),
+    ]
+    return subprocess.run(
+        [sys.executable, "scripts/pretrain.py", *command, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("model", ["seq_jepa", "sie"])
+def test_a_run_is_trained_judged_and_shown_once(tmp_path, pictures, model):
+    done = pretrain(tmp_path, pictures, f"model={model}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "run"
+    measured = json.loads((run / "views.json").read_text())
+    aggregated = {"accuracy/aggregate/2", "r2/aggregate/position", "path/no_action/position"}
+    assert {"accuracy/encoder", "r2/encoder/position"} <= set(measured)
+    assert (aggregated <= set(measured)) == (model == "seq_jepa")
+    page = (run / "report.html").read_text()
+    assert "What its two latents are good for" in page and "planning has not been judged" not in page
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix in (".safetensors", ".json")}
+    again = pretrain(tmp_path, pictures, f"model={model}")
+    assert again.returncode == 0 and "nothing was missing" in again.stdout
+    assert all((run / name).stat().st_mtime_ns == when for name, when in before.items())
+    other = pretrain(tmp_path, pictures, f"model={model}", "train.learning_rate=1")
+    assert other.returncode != 0 and "holds a run with other settings" in other.stderr
+
+
+def test_a_world_without_views_is_refused_before_training(tmp_path):
+    words = ["env=two_room", f"env.store={tmp_path}/store", "env.collect.num_episodes=1", f"run_dir={tmp_path}/run"]
+    done = subprocess.run(
+        [sys.executable, "scripts/pretrain.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "env=object_views, saccades or augmentations" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "store").exists()
+    assert judge_views.__doc__
+
+
+def test_relations_of_pictures_are_what_actions_say(pictures):
+    env = Saccades(pictures, 48, 16)
+    first = env.reset(seed=0)[1]["state"]
+    action = np.array([0.5 - first[2], 0.25 - first[3]], np.float32)
+    second = env.step(action)[4]["state"]
+    np.testing.assert_allclose(env.relations(first, second)["position"], action, atol=1e-6)
+    assert env.state_names[1] == env.label_name

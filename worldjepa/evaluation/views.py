@@ -1,0 +1,371 @@
+"""What is known after learning from views of things: what they are, and how one view relates to another.
+
+Two properties are measured apart (seq-JEPA, arXiv:2505.03176; SIE, arXiv:2302.10283): *invariance*, the class of a
+thing read off a latent by a linear classifier, and *equivariance*, the relation of two views (a rotation, a change of
+hue, a saccade) read off the pair of their latents by a small network. Probes are fitted on views of training things and
+scored on held-out ones; the model is frozen and in eval mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldjepa.datasets.splits import split_episodes
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.evaluation.classification import linear_probe_accuracy
+from worldjepa.evaluation.probes import r2
+
+VIEWS_FILE = "views.json"
+WINDOWS_PER_THING = 3
+"""Sequences of each thing on which class probes are fitted: as many whatever their length."""
+PATH_LENGTH = 3
+"""Views of a path that is integrated: two actions (METHODS of the paper: two steps)."""
+NUM_PATHS = 6
+"""Paths per thing."""
+
+
+class ViewWorld(Protocol):
+    """What the measures ask of an environment of views, beside :class:`worldjepa.types.GoalEnv`.
+
+    ``state_names`` holds ``label_name``, a whole number that says what class the thing is of.
+    """
+
+    state_names: tuple[str, ...]
+    label_name: str
+
+    def relations(self, state: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
+        """States (..., S), (..., S) -> name -> (..., k): how the second view differs from the first."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """L views each of E things, as a frozen model sees them.
+
+    Attributes:
+        latent: float32 (E,L,D), what the encoder is used for (before the projector where there is one).
+        action: float32 (E,L-1,A) normalised, between them.
+        state: float64 (E,L,S).
+        episodes: int64 (E,), of the store.
+    """
+
+    latent: Tensor
+    action: Tensor
+    state: np.ndarray
+    episodes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+
+@torch.no_grad()
+def encode_views(
+    model: nn.Module, store: EpisodeStore, split: str, policy: str, num_views: int, frameskip: int = 1
+) -> Views:
+    """Encodes the first whole episodes of a split, each of them one thing.
+
+    Args:
+        model: a WorldModel; put into eval mode and back.
+        split: ``train``, ``held_out`` or ``all``.
+        policy: of the episodes.
+        num_views: at most, in all; whole episodes.
+
+    Raises:
+        ValueError: no such episodes.
+    """
+    chosen = split_episodes(store, split, [policy])
+    length = int(store.lengths[chosen].min(initial=10**9))
+    chosen = chosen[: max(2, num_views // max(length, 1))]
+    if len(chosen) < 2:
+        raise ValueError(f"{store.path} has {len(chosen)} episodes of {policy!r} in split {split}; collect more")
+    device = next(model.parameters()).device
+    represent = getattr(model.encoder, "represent", model.encode)
+    was_training, parts = model.training, []
+    model.eval()
+    try:
+        for some in np.array_split(chosen, -(-len(chosen) // 64)):
+            arrays = [store.episode(int(index)).arrays for index in some]
+            pixels = torch.from_numpy(np.stack([a["pixels"][:length:frameskip] for a in arrays])).movedim(-1, 2)
+            parts.append(represent({"pixels": pixels.to(device)})[:, :, 0].float().cpu())
+    finally:
+        model.train(was_training)
+    actions = np.stack([store.episode(int(index)).arrays["action"][: length - 1] for index in chosen])
+    blocks = torch.from_numpy(actions.reshape(len(chosen), (length - 1) // frameskip, -1))
+    state = np.stack([store.episode(int(index)).arrays["state"][:length:frameskip] for index in chosen])
+    action = model.normalize_action(blocks.to(device)).cpu()
+    return Views(torch.cat(parts), action, state.astype(np.float64), chosen)
+
+
+def measure_views(
+    model: nn.Module,
+    world: ViewWorld,
+    train: Views,
+    held_out: Views,
+    beyond: Views | None = None,
+    *,
+    lengths: Sequence[int] = (1, 2, 3, 5),
+    seed: int = 0,
+) -> dict[str, float]:
+    """Probes a frozen model on views of things it has never seen.
+
+    Args:
+        model: a WorldModel; where its predictor has ``aggregate``, that latent is measured too.
+        train, held_out: of :func:`encode_views`.
+        beyond: views outside of the range of those trained on, such as rotations past a quarter turn.
+        lengths: numbers of views that the aggregate sees.
+        seed: of the probes' weights and batches.
+
+    Returns:
+        - ``accuracy/encoder`` of one view, ``accuracy/aggregate/<n>`` of n views, in [0, 1].
+        - ``r2/encoder/<relation>`` of pairs of views, ``r2/aggregate/<relation>`` of the aggregates of each view alone,
+          ``r2/beyond/<relation>`` of the encoder's pairs among ``beyond``, by the same probe.
+        - ``path/<given>/<relation>``: R2 of the relation of the last of three views to the first, read off their
+          aggregate, with ``vision_and_action``, ``action_only`` (every latent is the mean one) or ``no_action``
+          (every action is the mean one).
+    """
+    results: dict[str, float] = {}
+    column = world.state_names.index(world.label_name)
+    labels, test_labels = (torch.from_numpy(v.state[:, 0, column]).round().long() for v in (train, held_out))
+
+    def accuracy(features: Tensor, test_features: Tensor) -> float:
+        per_thing, test_per_thing = features.shape[1], test_features.shape[1]
+        return linear_probe_accuracy(
+            features.flatten(0, 1),
+            labels.repeat_interleave(per_thing),
+            test_features.flatten(0, 1),
+            test_labels.repeat_interleave(test_per_thing),
+        )
+
+    pairs, test_pairs = _pairs(train), _pairs(held_out)
+    targets = world.relations(*_states_of(train, pairs))
+    test_targets = world.relations(*_states_of(held_out, test_pairs))
+    probe = fit_relations(_features_of(train.latent, pairs), targets, seed)
+    results |= _scores("r2/encoder", probe, _features_of(held_out.latent, test_pairs), test_targets)
+    if beyond is not None:
+        far = _pairs(beyond)
+        far_targets = world.relations(*_states_of(beyond, far))
+        results |= _scores("r2/beyond", probe, _features_of(beyond.latent, far), far_targets)
+    results["accuracy/encoder"] = accuracy(*(_windows(model, views, 1, False) for views in (train, held_out)))
+    if not hasattr(model.predictor, "aggregate"):
+        return results
+    for length in lengths:
+        seen = (_windows(model, views, length, True) for views in (train, held_out))
+        results[f"accuracy/aggregate/{length}"] = accuracy(*seen)
+    alone, test_alone = (aggregates(model, v.latent.flatten(0, 1)[:, None], None) for v in (train, held_out))
+    alone, test_alone = alone.unflatten(0, train.latent.shape[:2]), test_alone.unflatten(0, held_out.latent.shape[:2])
+    probe = fit_relations(_features_of(alone, pairs), targets, seed)
+    results |= _scores("r2/aggregate", probe, _features_of(test_alone, test_pairs), test_targets)
+    return results | _integrate_paths(model, world, train, held_out, seed)
+
+
+@torch.no_grad()
+def aggregates(model: nn.Module, latent: Tensor, action: Tensor | None) -> Tensor:
+    """(M,n,D), (M,n-1,A) or None for single views -> (M, aggregate_dim) on the CPU, in eval mode."""
+    device = next(model.parameters()).device
+    if action is None:
+        action = torch.zeros(len(latent), 0, model.action_dim)
+    was_training, parts = model.training, []
+    model.eval()
+    try:
+        for views, between in zip(latent.split(4096), action.split(4096), strict=True):
+            parts.append(model.predictor.aggregate(views[:, :, None].to(device), between.to(device)).float().cpu())
+    finally:
+        model.train(was_training)
+    return torch.cat(parts)
+
+
+class RelationProbe:
+    """A small network from features (N,F) to all relations at once; see :func:`fit_relations`."""
+
+    def __init__(self, net: nn.Module, moments: tuple[Tensor, ...], sizes: dict[str, int]):
+        self._net, self._moments, self._sizes = net, moments, sizes
+
+    @torch.no_grad()
+    def predict(self, features: Tensor) -> dict[str, np.ndarray]:
+        """(N,F) -> name -> (N,k), in the relation's unit."""
+        mean, std, target_mean, target_std = self._moments
+        said = self._net((features - mean) / std) * target_std + target_mean
+        parts = said.split(list(self._sizes.values()), -1)
+        return {name: part.numpy() for name, part in zip(self._sizes, parts, strict=True)}
+
+
+def fit_relations(
+    features: Tensor,
+    targets: dict[str, np.ndarray],
+    seed: int,
+    *,
+    width: int = 256,
+    steps: int = 800,
+    epochs: int = 20,
+    batch_size: int = 512,
+    noise: float = 0.2,
+) -> RelationProbe:
+    """Fits an MLP with two hidden layers by AdamW (rate 1e-3, cosine), on standardised features with noise on them.
+
+    Args:
+        features: (N,F).
+        targets: name -> (N,k).
+        seed: of weights, batches and noise.
+        steps: at most, and no more than ``epochs`` passes over the samples.
+        noise: standard deviation; without it a probe learns the training things by heart.
+    """
+    steps = max(1, min(steps, epochs * len(features) // batch_size))
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {name: value.shape[-1] for name, value in targets.items()}
+    wanted = torch.from_numpy(np.concatenate(list(targets.values()), -1)).float()
+    moments = (*_mean_and_std(features), *_mean_and_std(wanted))
+    mean, std, target_mean, target_std = moments
+    wanted = (wanted - target_mean) / target_std
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(features.shape[-1], width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, wanted.shape[-1]),
+    )
+    torch.set_rng_state(state)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with torch.enable_grad():
+        for _ in range(steps):
+            rows = torch.randint(len(features), (batch_size,), generator=generator)
+            x = (features[rows] - mean) / std
+            x = x + noise * torch.randn(x.shape, generator=generator)
+            loss = nn.functional.mse_loss(net(x), wanted[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return RelationProbe(net, moments, sizes)
+
+
+def nearest_views(model: nn.Module, views: Views, num_queries: int = 6, num_nearest: int = 5) -> dict[str, np.ndarray]:
+    """The views of *other* things whose latents are nearest (by cosine) to those of a few.
+
+    Returns:
+        name -> int64 (num_queries, 1 + num_nearest, 2): (thing, view) of the query and of its neighbours, for
+        ``encoder`` and, where there is one, ``aggregate`` (of two views; the first is shown).
+    """
+    found = {"encoder": _neighbours(views.latent, num_queries, num_nearest)}
+    if hasattr(model.predictor, "aggregate"):
+        length = min(2, views.latent.shape[1])
+        starts = views.latent.shape[1] - length + 1
+        windows = [
+            aggregates(model, views.latent[:, s : s + length], views.action[:, s : s + length - 1])
+            for s in range(starts)
+        ]
+        found["aggregate"] = _neighbours(torch.stack(windows, 1), num_queries, num_nearest)
+    return found
+
+
+def _neighbours(latent: Tensor, num_queries: int, num_nearest: int) -> np.ndarray:
+    """(E,L,D) -> int64 (num_queries, 1 + num_nearest, 2)."""
+    things, length = latent.shape[:2]
+    flat = latent.flatten(0, 1)
+    flat = nn.functional.normalize(flat - flat.mean(0), dim=-1)
+    queries = torch.arange(min(num_queries, things)) * (things // min(num_queries, things)) * length
+    likeness = flat[queries] @ flat.T
+    own = torch.arange(things).repeat_interleave(length)
+    likeness[own[queries][:, None] == own[None]] = -np.inf
+    nearest = torch.cat([queries[:, None], likeness.topk(num_nearest, -1).indices], 1)
+    return torch.stack([nearest // length, nearest % length], -1).numpy()
+
+
+def _integrate_paths(model, world: ViewWorld, train: Views, held_out: Views, seed: int) -> dict[str, float]:
+    mean_latent = train.latent.mean((0, 1))
+    given = {
+        "vision_and_action": lambda z, a: (z, a),
+        "action_only": lambda z, a: (mean_latent.expand_as(z), a),
+        "no_action": lambda z, a: (z, torch.zeros_like(a)),
+    }
+    results = {}
+    for name, change in given.items():
+        parts = []
+        for views in (train, held_out):
+            starts = _starts(views, PATH_LENGTH, NUM_PATHS)
+            features = [
+                aggregates(model, *change(views.latent[:, s:end], views.action[:, s : end - 1]))
+                for s, end in ((s, s + PATH_LENGTH) for s in starts)
+            ]
+            ends = np.stack([views.state[:, s + PATH_LENGTH - 1] for s in starts], 1)
+            relations = world.relations(np.stack([views.state[:, s] for s in starts], 1), ends)
+            flat = {key: value.reshape(-1, value.shape[-1]) for key, value in relations.items()}
+            parts.append((torch.stack(features, 1).flatten(0, 1), flat))
+        (features, targets), (test_features, test_targets) = parts
+        results |= _scores(f"path/{name}", fit_relations(features, targets, seed), test_features, test_targets)
+    return results
+
+
+def _scores(name: str, probe: RelationProbe, features: Tensor, targets: dict[str, np.ndarray]) -> dict[str, float]:
+    said = probe.predict(features)
+    return {f"{name}/{key}": float(r2(said[key], target).mean()) for key, target in targets.items()}
+
+
+def _starts(views: Views, length: int, count: int) -> list[int]:
+    """Where ``count`` sequences of ``length`` views begin, spread evenly; fewer where there are not so many."""
+    last = views.latent.shape[1] - length
+    if last < 0:
+        raise ValueError(
+            f"sequences of {length} views were asked for, but there are {last + length} of each thing; "
+            "set views.lengths, or collect longer episodes (env.collect.num_frames)"
+        )
+    return sorted({round(x) for x in np.linspace(0, last, count)})
+
+
+def _windows(model, views: Views, length: int, aggregate: bool) -> Tensor:
+    """(E,W,F): the encoder's latents of W views per thing, or the aggregates of W sequences of ``length``."""
+    starts = _starts(views, length, WINDOWS_PER_THING)
+    if not aggregate:
+        return views.latent[:, starts]
+    parts = [
+        aggregates(model, views.latent[:, s : s + length], views.action[:, s : s + length - 1] if length > 1 else None)
+        for s in starts
+    ]
+    return torch.stack(parts, 1)
+
+
+def _pairs(views: Views) -> tuple[Tensor, Tensor, Tensor]:
+    """Thing, first and second view of every ordered pair, each (N,)."""
+    things, length = views.latent.shape[:2]
+    first, second = (~torch.eye(length, dtype=torch.bool)).nonzero().T
+    thing = torch.arange(things).repeat_interleave(len(first))
+    return thing, first.repeat(things), second.repeat(things)
+
+
+def _features_of(latent: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """(E,L,F) -> (N,2F)."""
+    thing, first, second = pairs
+    return torch.cat([latent[thing, first], latent[thing, second]], -1)
+
+
+def _states_of(views: Views, pairs: tuple[Tensor, Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    thing, first, second = (index.numpy() for index in pairs)
+    return views.state[thing, first], views.state[thing, second]
+
+
+def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    std = x.std(0)
+    return x.mean(0), torch.where(std > 1e-6, std, torch.ones_like(std))
+
+
+def summary_of(results: dict[str, Any], lengths: Sequence[int]) -> str:
+    """A few plain lines."""
+    lines = [f"encoder: class accuracy {results['accuracy/encoder']:.3f}; " + _relations(results, "r2/encoder")]
+    if f"accuracy/aggregate/{lengths[0]}" in results:
+        accuracies = ", ".join(f"{results[f'accuracy/aggregate/{n}']:.3f} of {n}" for n in lengths)
+        lines.append(f"aggregate: class accuracy by views {accuracies}; " + _relations(results, "r2/aggregate"))
+        for given in ("vision_and_action", "action_only", "no_action"):
+            lines.append(f"path of two actions, {given.replace('_', ' ')}: " + _relations(results, f"path/{given}"))
+    return "\n".join(lines)
+
+
+def _relations(results: dict[str, Any], prefix: str) -> str:
+    found = {key.removeprefix(f"{prefix}/"): value for key, value in results.items() if key.startswith(f"{prefix}/")}
+    return ", ".join(f"R2 of {name.replace('_', ' ')} {value:.3f}" for name, value in found.items())

@@ -1,0 +1,135 @@
+"""seq-JEPA on views of objects: two latents with two properties, against itself without actions and other methods.
+
+Every method gets the same encoder, the same pictures and as many of them per step and in all; the comparison with the
+ablation is paired by seed. Afterwards seq-JEPA plans in PushT, by the default job's own budget.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from worldjepa.evaluation.views import VIEWS_FILE
+from worldjepa.files import write_text
+from worldjepa.runs import machine
+from worldjepa.studies.jobs import in_turns, outcomes, run_script
+from worldjepa.studies.pusht import run_seed
+from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
+from worldjepa.training import read_metrics
+
+SEEDS = (0, 1, 2)
+PICTURES = 128
+"""Per step, of every method."""
+UNTOLD = ("model=seq_jepa", "predictor.acts=false", "objective.weights.inverse_dynamics=0")
+METHODS = {
+    "seq_jepa": ("model=seq_jepa",),
+    "unconditioned": UNTOLD,
+    "by_prediction_alone": ("model=seq_jepa", "objective.weights.inverse_dynamics=0"),
+    "sie": ("model=sie",),
+    "vicreg": ("model=vicreg",),
+    "lejepa": ("model=lejepa",),
+}
+CLIP_FRAMES = {"sie": 2, "vicreg": 2, "lejepa": 2}
+WITH_AGGREGATE = ("seq_jepa", "unconditioned", "by_prediction_alone")
+LENGTHS = (1, 2, 3, 5)
+GIVEN = ("vision_and_action", "action_only", "no_action")
+FOLDER = Path("runs") / "study-seq_jepa"
+
+
+def run(command: str, steps: int, pusht: bool = True) -> None:
+    """Writes ``results/seq_jepa.json``; every part that is there already is read back.
+
+    Args:
+        steps: of training on views, the same for every method and seed.
+        pusht: train and judge planners in PushT too.
+    """
+    run_script("collect", ("env=object_views", f"store={FOLDER}/store"), FOLDER / "collect")
+    done = in_turns({f"{name}-{seed}": partial(_job, name, seed, steps) for seed in SEEDS for name in METHODS})
+    jobs = {name: [done[f"{name}-{seed}"] for seed in SEEDS] for name in METHODS}
+    figures = _figures(jobs)
+    figures["steps"] = figure(steps, None, len(SEEDS))
+    seconds = [job["seconds"] for job in done.values()]
+    # Jobs run side by side, one per core, for two cores.
+    figures["minutes"] = figure(sum(seconds) / 60 / 2, None, 1, at_most=60)
+    write_result("seq_jepa", command, machine(), SEEDS, figures)
+    if pusht:
+        planned = [run_seed("seq_jepa-pusht", seed, ("model=seq_jepa",)) for seed in SEEDS]
+        for split, name in (("scripted", "pusht_success"), ("human", "pusht_human_success")):
+            if outcomes(planned, split, "planner", "any"):
+                figures[name] = rate_figure(outcomes(planned, split, "planner", "any"))
+        figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in planned])
+        write_result("seq_jepa", command, machine(), SEEDS, figures)
+
+
+def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Of the views alone."""
+
+    def values(name: str, key: str) -> list[float]:
+        return [job[key] for job in jobs[name]]
+
+    def paired(first: list[float], second: list[float], at_least: float | None = None):
+        return mean_figure([a - b for a, b in zip(first, second, strict=True)], at_least=at_least)
+
+    rotation, last = "r2/encoder/rotation", f"accuracy/aggregate/{LENGTHS[-1]}"
+    told, untold = values("seq_jepa", rotation), values("unconditioned", rotation)
+    alone = values("by_prediction_alone", rotation)
+    accuracy = values("seq_jepa", "accuracy/encoder")
+    figures = {
+        "r2_gain_over_unconditioned": paired(told, untold, at_least=0.2),
+        "r2_gain_by_prediction_alone": paired(alone, untold),
+        "acc_gain_over_unconditioned": paired(accuracy, values("unconditioned", "accuracy/encoder")),
+        "hue_r2_gain_over_unconditioned": paired(
+            values("seq_jepa", "r2/encoder/hue"), values("unconditioned", "r2/encoder/hue")
+        ),
+        "acc_aggregate_minus_encoder": paired(values("seq_jepa", last), accuracy, at_least=0.0),
+        "r2_encoder_minus_aggregate": paired(told, values("seq_jepa", "r2/aggregate/rotation"), at_least=0.0),
+        "acc_gain_length_1_to_5": paired(
+            values("seq_jepa", last), values("seq_jepa", "accuracy/aggregate/1"), at_least=0.0
+        ),
+    }
+    paths = {given: values("seq_jepa", f"path/{given}/rotation") for given in GIVEN}
+    for given, found in paths.items():
+        figures[f"path_integration_{given}"] = mean_figure(found)
+    for more, less in (GIVEN[:2], GIVEN[1:]):
+        figures[f"path_integration_{more}_minus_{less}"] = paired(paths[more], paths[less], at_least=0.0)
+    both = {name: [_best(job) + job[rotation] for job in jobs[name]] for name in ("seq_jepa", "sie")}
+    figures["accuracy_plus_r2_over_sie"] = paired(both["seq_jepa"], both["sie"], at_least=0.0)
+    for name in jobs:
+        figures[f"{name}_accuracy"] = mean_figure([_best(job) for job in jobs[name]])
+        figures[f"{name}_encoder_accuracy"] = mean_figure(values(name, "accuracy/encoder"))
+        figures[f"{name}_r2"] = mean_figure(values(name, rotation))
+        figures[f"{name}_hue_r2"] = mean_figure(values(name, "r2/encoder/hue"))
+        figures[f"{name}_beyond_r2"] = mean_figure(values(name, "r2/beyond/rotation"))
+    for length in LENGTHS:
+        figures[f"accuracy_of_{length}_views"] = mean_figure(values("seq_jepa", f"accuracy/aggregate/{length}"))
+    return figures
+
+
+def _best(job: dict[str, Any]) -> float:
+    """Class accuracy as a method would be used: of the aggregate of five views where it has one."""
+    return job.get(f"accuracy/aggregate/{LENGTHS[-1]}", job["accuracy/encoder"])
+
+
+def _job(name: str, seed: int, steps: int, alone: bool) -> dict[str, Any]:
+    """What came out of one run on views, done unless it is there; on one core unless ``alone``."""
+    folder = FOLDER / f"{name}-{seed}"
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        began = time.monotonic()
+        batch = PICTURES // CLIP_FRAMES.get(name, 4)
+        budget = (f"train.steps={steps}", f"train.batch_size={batch}", *(() if alone else ("train.processes=1",)))
+        words = (*METHODS[name], "env=object_views", f"env.store={FOLDER}/store", f"seed={seed}", *budget)
+        run_script(
+            "pretrain",
+            (*words, f"run_dir={folder}", f"views.lengths=[{','.join(map(str, LENGTHS))}]"),
+            folder,
+            not alone,
+        )
+        measured = json.loads((folder / VIEWS_FILE).read_text())
+        trained = read_metrics(folder)[-1]["seconds"]
+        measured |= {"seconds": max(time.monotonic() - began, trained + measured["seconds"])}
+        write_text(summary, json.dumps(measured, indent=1))
+    return json.loads(summary.read_text())
