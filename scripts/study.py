@@ -36,7 +36,7 @@ def imitation(command: str) -> None:
 
 
 def views(command: str) -> None:
-    seq_jepa.run(command, steps=2000)
+    seq_jepa.run(command, steps=1500)
 
 
 STUDIES = {

@@ -209,7 +209,7 @@ class Prediction:
         latent: (B,T,P,D) of the online encoder.
         target: (B,T,P,D) what predictions are compared with (the same, detached, or a teacher's).
         one_step: (B,T-1,P,D) predictions of frames 1.. from the true past.
-        rollout: (B,T-1,P,D) predictions of frames 1.. from frame 0 alone.
+        rollout: (B,T-1,P,D) predictions of frames 1.. from frame 0 alone; None where no term asks for them.
         action: (B,T-1,A) normalised.
         reward: (B,T-1) what was got, see :class:`Segment`; None where the data have none.
         guessed_reward: (B,T-1) from the true latents, and ``rollout_reward`` from the roll-out's, before and after
@@ -219,7 +219,7 @@ class Prediction:
     latent: Tensor
     target: Tensor
     one_step: Tensor
-    rollout: Tensor
+    rollout: Tensor | None
     action: Tensor
     reward: Tensor | None = None
     guessed_reward: Tensor | None = None

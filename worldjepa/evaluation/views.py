@@ -125,8 +125,9 @@ def measure_views(
         - ``r2/encoder/<relation>`` of pairs of views, ``r2/aggregate/<relation>`` of the aggregates of each view alone,
           ``r2/beyond/<relation>`` of the encoder's pairs among ``beyond``, by the same probe.
         - ``path/<given>/<relation>``: R2 of the relation of the last of three views to the first, read off their
-          aggregate, with ``vision_and_action``, ``action_only`` (every latent is the mean one) or ``no_action``
-          (every action is the mean one).
+          aggregate, with ``vision_and_action``; ``action_only``, where every view is one of another thing, so that
+          looking says nothing; ``no_action``, where every action is the mean one; and ``action_alone``, where every
+          view's latent is the mean one: nothing hides the actions from the probe.
     """
     results: dict[str, float] = {}
     column = world.state_names.index(world.label_name)
@@ -280,10 +281,16 @@ def _neighbours(latent: Tensor, num_queries: int, num_nearest: int) -> np.ndarra
 
 def _integrate_paths(model, world: ViewWorld, train: Views, held_out: Views, seed: int) -> dict[str, float]:
     mean_latent = train.latent.mean((0, 1))
+    generator = torch.Generator().manual_seed(seed)
+
+    def shuffled(z: Tensor) -> Tensor:
+        return torch.stack([view[torch.randperm(len(z), generator=generator)] for view in z.unbind(1)], 1)
+
     given = {
         "vision_and_action": lambda z, a: (z, a),
-        "action_only": lambda z, a: (mean_latent.expand_as(z), a),
+        "action_only": lambda z, a: (shuffled(z), a),
         "no_action": lambda z, a: (z, torch.zeros_like(a)),
+        "action_alone": lambda z, a: (mean_latent.expand_as(z), a),
     }
     results = {}
     for name, change in given.items():

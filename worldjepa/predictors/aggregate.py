@@ -40,7 +40,7 @@ class AggregatePredictor(WindowPredictor):
         depth: int = 2,
         heads: int = 4,
         mlp_ratio: float = 4.0,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
         hidden: int = 512,
         num_history: int = 3,
         acts: bool = True,

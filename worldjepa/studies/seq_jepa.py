@@ -23,19 +23,20 @@ from worldjepa.training import read_metrics
 SEEDS = (0, 1, 2)
 PICTURES = 128
 """Per step, of every method."""
-UNTOLD = ("model=seq_jepa", "predictor.acts=false", "objective.weights.inverse_dynamics=0")
+UNTOLD = ("predictor.acts=false", "objective.weights.inverse_dynamics=0")
 METHODS = {
     "seq_jepa": ("model=seq_jepa",),
-    "unconditioned": UNTOLD,
+    "unconditioned": ("model=seq_jepa", *UNTOLD),
     "by_prediction_alone": ("model=seq_jepa", "objective.weights.inverse_dynamics=0"),
+    "paper": ("model=seq_jepa_paper",),
+    "paper_unconditioned": ("model=seq_jepa_paper", *UNTOLD),
     "sie": ("model=sie",),
     "vicreg": ("model=vicreg",),
     "lejepa": ("model=lejepa",),
 }
 CLIP_FRAMES = {"sie": 2, "vicreg": 2, "lejepa": 2}
-WITH_AGGREGATE = ("seq_jepa", "unconditioned", "by_prediction_alone")
 LENGTHS = (1, 2, 3, 5)
-GIVEN = ("vision_and_action", "action_only", "no_action")
+GIVEN = ("vision_and_action", "action_only", "no_action", "action_alone")
 FOLDER = Path("runs") / "study-seq_jepa"
 
 
@@ -56,7 +57,7 @@ def run(command: str, steps: int, pusht: bool = True) -> None:
     figures["minutes"] = figure(sum(seconds) / 60 / 2, None, 1, at_most=60)
     write_result("seq_jepa", command, machine(), SEEDS, figures)
     if pusht:
-        planned = [run_seed("seq_jepa-pusht", seed, ("model=seq_jepa",)) for seed in SEEDS]
+        planned = [run_seed("seq_jepa-pusht", seed, ("model=seq_jepa", "encoder=glimpse")) for seed in SEEDS]
         for split, name in (("scripted", "pusht_success"), ("human", "pusht_human_success")):
             if outcomes(planned, split, "planner", "any"):
                 figures[name] = rate_figure(outcomes(planned, split, "planner", "any"))
@@ -75,11 +76,11 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
     rotation, last = "r2/encoder/rotation", f"accuracy/aggregate/{LENGTHS[-1]}"
     told, untold = values("seq_jepa", rotation), values("unconditioned", rotation)
-    alone = values("by_prediction_alone", rotation)
     accuracy = values("seq_jepa", "accuracy/encoder")
     figures = {
         "r2_gain_over_unconditioned": paired(told, untold, at_least=0.2),
-        "r2_gain_by_prediction_alone": paired(alone, untold),
+        "r2_gain_by_prediction_alone": paired(values("by_prediction_alone", rotation), untold),
+        "paper_r2_gain_over_unconditioned": paired(values("paper", rotation), values("paper_unconditioned", rotation)),
         "acc_gain_over_unconditioned": paired(accuracy, values("unconditioned", "accuracy/encoder")),
         "hue_r2_gain_over_unconditioned": paired(
             values("seq_jepa", "r2/encoder/hue"), values("unconditioned", "r2/encoder/hue")
@@ -93,7 +94,7 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     paths = {given: values("seq_jepa", f"path/{given}/rotation") for given in GIVEN}
     for given, found in paths.items():
         figures[f"path_integration_{given}"] = mean_figure(found)
-    for more, less in (GIVEN[:2], GIVEN[1:]):
+    for more, less in (GIVEN[:2], GIVEN[1:3]):
         figures[f"path_integration_{more}_minus_{less}"] = paired(paths[more], paths[less], at_least=0.0)
     both = {name: [_best(job) + job[rotation] for job in jobs[name]] for name in ("seq_jepa", "sie")}
     figures["accuracy_plus_r2_over_sie"] = paired(both["seq_jepa"], both["sie"], at_least=0.0)
