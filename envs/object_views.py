@@ -15,7 +15,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 
-from envs.object_shapes import NUM_CLASSES
+from envs.object_shapes import NUM_CLASSES, find_meshes
 from envs.object_stage import get_renderer, get_stage
 from envs.rendering import pick_backend
 from envs.reset_options import state_and_goal
@@ -215,7 +215,7 @@ class ObjectViews(gym.Env):
         if label != number % self.num_classes:
             raise ValueError(
                 f"object {number:.0f} is of class {number % self.num_classes:.0f} where there are {self.num_classes} "
-                f"classes, got {label}; a player's num_classes must be the environment's"
+                f"classes, got {label}; a player's meshes must be the environment's"
             )
         length = np.linalg.norm(values[2:6])
         if abs(length - 1) > 1e-3:
@@ -266,7 +266,7 @@ class ObjectViewer:
         label: written into the other episodes as their policy.
         turn: how far an episode's views spread around a first random one, 0..1; with 1 every view is drawn
             independently.
-        num_classes: the environment's.
+        meshes: the environment's.
 
     Raises:
         ValueError: an argument out of its bounds.
@@ -278,7 +278,7 @@ class ObjectViewer:
         beyond: float = 0.1,
         label: str = "scripted",
         turn: float = 1.0,
-        num_classes: int = NUM_CLASSES,
+        meshes: str | None = None,
     ):
         if not 0 <= beyond <= 1 or not 0 <= turn <= 1:
             raise ValueError(f"beyond and turn must lie in 0..1, got {beyond!r} and {turn!r}")
@@ -286,10 +286,9 @@ class ObjectViewer:
             raise ValueError(
                 f"max_angle_deg must lie in 0..90 (0..180 with beyond=0), got {max_angle_deg!r} with beyond={beyond!r}"
             )
-        if num_classes < NUM_CLASSES:
-            raise ValueError(f"num_classes must be the environment's, {NUM_CLASSES} or more, got {num_classes!r}")
         self.label, self._own_label = label, label
-        self.beyond, self.turn, self.num_classes = beyond, turn, num_classes
+        self.beyond, self.turn = beyond, turn
+        self.num_classes = NUM_CLASSES + (0 if meshes is None else len(find_meshes(str(meshes))))
         self._max_angle = np.radians(max_angle_deg)
 
     def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:

@@ -188,7 +188,7 @@ def test_float32_states_are_accepted_and_look_the_same(env):
         ({0: -1}, "object must be a whole number"),
         ({0: 2**20}, "object must be a whole number"),
         ({0: 20.5}, "object must be a whole number"),
-        ({1: 5}, "object 20 is of class 6.*num_classes"),
+        ({1: 5}, "object 20 is of class 6.*meshes"),
         ({2: 2}, "length 1, got"),
         ({6: -0.1}, "floor_hue and light_hue must lie in 0..1"),
         ({7: np.nan}, "eight finite numbers"),
@@ -218,7 +218,7 @@ def test_bad_actions_and_arguments_are_refused(env, tmp_path):
         ObjectViews(image_size=8)
     with pytest.raises(ValueError, match="render_mode"):
         ObjectViews(render_mode="human")
-    for arguments in ({"beyond": 1.5}, {"turn": -1}, {"max_angle_deg": 120}, {"num_classes": 3}):
+    for arguments in ({"beyond": 1.5}, {"turn": -1}, {"max_angle_deg": 120}, {"meshes": "nowhere"}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             ObjectViewer(**arguments)
     ObjectViewer(max_angle_deg=120, beyond=0)
@@ -296,7 +296,7 @@ def test_meshes_are_classes_of_their_own(opengl, tmp_path):
     difference = np.abs(np.stack(views).astype(int) - np.median(views, 0)).max(-1) > 12
     assert difference.any((1, 2)).all()  # centred, though the file's vertices lie far off
     assert not difference[:, 0].any() and not difference[:, :, 0].any() and not difference[:, :, -1].any()
-    player = ObjectViewer(num_classes=16)
+    player = ObjectViewer(meshes=str(tmp_path))
     assert max(record_episode(env, player, np.random.default_rng(s), 2).arrays["state"][0, 1] for s in range(40)) > 13
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "c.obj").write_text("# empty")
