@@ -79,3 +79,25 @@ def test_relations_of_pictures_are_what_actions_say(pictures):
     second = env.step(action)[4]["state"]
     np.testing.assert_allclose(env.relations(first, second)["position"], action, atol=1e-6)
     assert env.state_names[1] == env.label_name
+
+
+def test_seq_jepa_plans_by_the_same_planners(tmp_path):
+    words = [
+        *(
+            "env=two_room",
+            "model=seq_jepa",
+            "encoder=convnet",
+            f"env.store={tmp_path}/store",
+            f"run_dir={tmp_path}/run",
+        ),
+        *("env.collect.num_episodes=60", "env.collect.episodes_per_shard=30", "env.collect.num_frames=40"),
+        *("train.steps=3", "train.batch_size=8", "train.processes=1", "train.trackers=[]", "train.num_evaluations=1"),
+        *("refinement.steps=2", "refinement.batch_size=8", "planner.num_samples=8", "planner.num_elites=2"),
+        *("planner.num_iterations=1", "evaluation.pairs=2", "evaluation.workers=1", "evaluation.videos=1"),
+    ]
+    command = [sys.executable, "scripts/train_world_model.py", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = json.loads((tmp_path / "run" / "planning.json").read_text())
+    assert table["scripted"]["planner"]["any"]["n"] == 2
+    assert (tmp_path / "run" / "report.html").is_file()

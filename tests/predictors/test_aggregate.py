@@ -25,6 +25,12 @@ def test_prediction_is_the_head_of_the_aggregate_and_the_next_action():
         torch.testing.assert_close(predictor(latent, action)[:, seen - 1, 0], expected)
 
 
+def test_a_residual_prediction_starts_from_the_last_view():
+    plain, latent, action = build()
+    residual, _, _ = build(residual=True)
+    torch.testing.assert_close(residual(latent, action), latent + plain(latent, action))
+
+
 def test_the_aggregate_does_not_know_the_next_action():
     predictor, latent, action = build()
     tokens = []

@@ -29,6 +29,7 @@ class AggregatePredictor(WindowPredictor):
         hidden: width of the prediction's hidden layer.
         num_history: views aggregated at most, in training and planning; :meth:`aggregate` takes any number.
         acts: False is the paper's ablation without action conditioning: actions are never looked at.
+        residual: the change from the last view is predicted, for worlds in which steps are small (not in the paper).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class AggregatePredictor(WindowPredictor):
         hidden: int = 512,
         num_history: int = 3,
         acts: bool = True,
+        residual: bool = False,
     ):
         super().__init__(num_history)
         if num_tokens != 1:
@@ -52,7 +54,7 @@ class AggregatePredictor(WindowPredictor):
                 "use predictor=causal, or an encoder that flattens its tokens (encoder.as_tokens=false)"
             )
         width = latent_dim + action_width
-        self.latent_dim, self.aggregate_dim = latent_dim, width
+        self.latent_dim, self.aggregate_dim, self.residual = latent_dim, width, residual
         self.action_embedding = None
         if acts:
             self.action_embedding = nn.Sequential(
@@ -81,7 +83,8 @@ class AggregatePredictor(WindowPredictor):
         embedded = self._embed(action)
         present = None if num_missing is None else present_mask(num_missing, latent.shape[1])
         aggregate = self._aggregate(latent[:, :, 0], embedded[:, :-1], present)
-        return self.head(torch.cat([aggregate, embedded[:, -1]], -1)).unsqueeze(1)
+        predicted = self.head(torch.cat([aggregate, embedded[:, -1]], -1)).unsqueeze(1)
+        return latent[:, -1] + predicted if self.residual else predicted
 
     def _embed(self, action: Tensor) -> Tensor:
         """(M,h,A) -> (M,h,action_width), of unit variance; zero where actions are not looked at."""

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.files import write_text
 from worldjepa.runs import machine
@@ -38,6 +40,18 @@ CLIP_FRAMES = {"sie": 2, "vicreg": 2, "lejepa": 2}
 LENGTHS = (1, 2, 3, 5)
 GIVEN = ("vision_and_action", "action_only", "no_action", "action_alone")
 FOLDER = Path("runs") / "study-seq_jepa"
+# As the default model has it, but for the predictor: the same encoder, clips and steps.
+PLANNING = (
+    "model=seq_jepa",
+    "encoder=glimpse",
+    "predictor.residual=true",
+    "predictor.depth=1",
+    "train.clip_frames=6",
+    "train.batch_size=64",
+    "train.learning_rate=1.5e-3",
+)
+NUM_PAIRS = 60
+"""Per split and seed: planning with a transformer takes its time."""
 
 
 def run(command: str, steps: int, pusht: bool = True) -> None:
@@ -55,9 +69,10 @@ def run(command: str, steps: int, pusht: bool = True) -> None:
     seconds = [job["seconds"] for job in done.values()]
     # Jobs run side by side, one per core, for two cores.
     figures["minutes"] = figure(sum(seconds) / 60 / 2, None, 1, at_most=60)
+    figures["render_cache_views_per_s"] = mean_figure(_cached_views_per_s(FOLDER / "store"), at_least=1000)
     write_result("seq_jepa", command, machine(), SEEDS, figures)
     if pusht:
-        planned = [run_seed("seq_jepa-pusht", seed, ("model=seq_jepa", "encoder=glimpse")) for seed in SEEDS]
+        planned = [run_seed("seq_jepa-pusht", seed, PLANNING, num_pairs=NUM_PAIRS) for seed in SEEDS]
         for split, name in (("scripted", "pusht_success"), ("human", "pusht_human_success")):
             if outcomes(planned, split, "planner", "any"):
                 figures[name] = rate_figure(outcomes(planned, split, "planner", "any"))
@@ -107,6 +122,18 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for length in LENGTHS:
         figures[f"accuracy_of_{length}_views"] = mean_figure(values("seq_jepa", f"accuracy/aggregate/{length}"))
     return figures
+
+
+def _cached_views_per_s(store: Path, repeats: int = 20, batches: int = 20) -> list[float]:
+    """Views per second that one process reads back once they have been drawn, as training does."""
+    windows = Windows(EpisodeStore.open(store), 4, 1, ("pixels",))
+    speeds = []
+    for repeat in range(repeats):
+        began = time.perf_counter()
+        for step in range(batches):
+            windows.sample(PICTURES // 4, repeat, step)
+        speeds.append(batches * PICTURES / (time.perf_counter() - began))
+    return speeds
 
 
 def _best(job: dict[str, Any]) -> float:
