@@ -36,7 +36,7 @@ def imitation(command: str) -> None:
 
 
 def views(command: str) -> None:
-    seq_jepa.run(command, steps=1500)
+    seq_jepa.run(command, steps=1400)
 
 
 STUDIES = {
@@ -47,7 +47,11 @@ STUDIES = {
     "objectives": (variants.objectives, "SIGReg, VICReg and EMA, with and without inverse dynamics"),
     "mujoco": (mujoco.run, "experts, goals and return in dm_control, from pixels (hours on 2 cores; resumable)"),
     "act_jepa": (imitation, "policies on human PushT, five kinds, three seeds (hours on 2 cores; resumable)"),
-    "seq_jepa": (views, "seq-JEPA on views of objects, and planning in PushT, three seeds (an hour each; resumable)"),
+    "seq_jepa": (views, "seq-JEPA and others on views of objects, three seeds (an hour on 2 cores; resumable)"),
+    "seq_jepa_pusht": (
+        seq_jepa.plan,
+        "seq-JEPA plans in PushT, three seeds (over an hour; joins seq_jepa)",
+    ),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

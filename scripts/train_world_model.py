@@ -72,6 +72,8 @@ def pick_experiment() -> None:
     """What was found to work for the environment, or on a GPU its full size, unless the command says otherwise."""
     if any(word.lstrip("+").startswith("experiment=") for word in sys.argv[1:]):
         return
+    if any(word.startswith("model=") and word != "model=world_model" for word in sys.argv[1:]):
+        return  # it was found with the default model, whose parts it sizes
     env = next((word.removeprefix("env=") for word in sys.argv[1:] if word.startswith("env=")), "pusht")
     for name in (f"{env}_gpu", env) if torch.cuda.is_available() else (env,):
         if (CONFIGS / "experiment" / f"{name}.yaml").is_file():

@@ -49,6 +49,10 @@ def test_what_was_found_to_work_for_an_environment_comes_with_it_and_gives_way_t
     assert "GlimpseEncoder" in asked and "batch_size: 16" in asked
     assert "GlimpseEncoder" in composed("env=reacher", "+experiment=point_mass", "--cfg", "job")
     assert "experiment" not in composed("env=two_room", "--cfg", "job")
+    other = composed(
+        "env=reacher", "model=seq_jepa", "--cfg", "job"
+    )  # found with the default model, whose parts it sizes
+    assert "convnet.ConvEncoder" in other and "temporal_variance: 0.0" in other
 
 
 def test_every_option_of_every_group_composes():
@@ -66,3 +70,6 @@ def test_every_option_of_every_group_composes():
         for path in sorted((ROOT / "configs" / "experiment").glob("*.yaml")):
             config = compose("train_world_model", [f"+experiment={path.stem}"])
             assert path.stem.startswith(config.env.name)
+        for path in sorted((ROOT / "configs" / "model").glob("*.yaml")):
+            if path.stem != "i_jepa":
+                assert compose("pretrain_views", [f"model={path.stem}"]).objective.weights.rollout == 0

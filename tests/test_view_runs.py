@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from envs.picture_views import Saccades
-from worldjepa.runs import judge_views
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +68,24 @@ def test_a_world_without_views_is_refused_before_training(tmp_path):
     )
     assert done.returncode != 0 and "env=object_views, saccades or augmentations" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "store").exists()
-    assert judge_views.__doc__
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("env=saccades", "views.lengths=[9]"), "numbers from 1 to the 8 views of each thing"),
+        (("env=saccades", "views.lengths=[]"), "numbers from 1 to the 8 views of each thing"),
+        (("env=saccades", "model=i_jepa"), "use model=seq_jepa, sie, vicreg or lejepa"),
+        (("model=seq_jepa",), "seq_jepa learns from views of things: add env=object_views"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_it_is_learned(tmp_path, words, message):
+    command = [sys.executable, "scripts/pretrain.py", *words]
+    if len(words) > 1:
+        command += [f"env.store={tmp_path}/store", f"run_dir={tmp_path}/run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_relations_of_pictures_are_what_actions_say(pictures):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
-from worldjepa.evaluation.views import VIEWS_FILE, encode_views, measure_views, nearest_views
+from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
@@ -159,7 +158,7 @@ def train_run(run_dir: str) -> None:
 
     train(system, windows, settings, Path(run_dir), evaluate)
     refinement = RefinementSettings(**config.refinement)
-    if refinement.steps:
+    if refinement.steps and any(weight.requires_grad for weight in system.model.predictor.parameters()):
         refine(system, windows, settings, refinement, Path(run_dir), evaluate)
     state = PartialState()
     if state.is_main_process:
@@ -169,33 +168,43 @@ def train_run(run_dir: str) -> None:
 
 
 def view_world(config: DictConfig):
-    """A run's environment, which must be a :class:`worldjepa.evaluation.views.ViewWorld`.
+    """A run's environment, a :class:`worldjepa.evaluation.views.ViewWorld`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or the views that are asked for cannot be had.
     """
-    world = env_factory(config).build().unwrapped
-    if not hasattr(world, "relations"):
+    if "encoder" not in config:
+        raise ValueError("this model learns from pictures alone; with env=, use model=seq_jepa, sie, vicreg or lejepa")
+    world, lengths, length = (
+        env_factory(config).build().unwrapped,
+        list(config.views.lengths),
+        config.env.collect.num_frames,
+    )
+    if not hasattr(world, "relations") or config.env.frameskip != 1:
         raise ValueError(f"{config.env.id} shows no views of things; use env=object_views, saccades or augmentations")
+    if length < PATH_LENGTH or not lengths or not all(1 <= n <= length for n in lengths):
+        raise ValueError(
+            f"views.lengths must be numbers from 1 to the {length} views of each thing (env.collect.num_frames, "
+            f"{PATH_LENGTH} or more), got {lengths}"
+        )
     return world
 
 
-def judge_views(run_dir: Path, config: DictConfig, facts: dict[str, Any]) -> dict[str, float]:
-    """Measures what a run has learned from views; writes ``views.json``, and pictures and facts for its report."""
-    began = time.monotonic()
+def judge_views(run_dir: Path, config: DictConfig) -> dict[str, float]:
+    """Measures what a run has learned from views; writes ``views.json``, and pictures for its report."""
     world, store, (model, _) = view_world(config), EpisodeStore.open(config.env.store), load_world_model(run_dir)
     model.to(pick_device(config.train.device))
-    settings, policy, skip = config.views, config.env.policies[0], config.env.frameskip
-    train = encode_views(model, store, "train", policy, settings.num_train, skip)
-    held_out = encode_views(model, store, "held_out", policy, settings.num_held_out, skip)
+    settings, trained_on = config.views, list(config.env.policies)
+    train = encode_views(model, store, "train", trained_on[0], settings.num_train)
+    held_out = encode_views(model, store, "held_out", trained_on[0], settings.num_held_out)
     beyond = None
-    if "beyond" in store.policies:
-        beyond = encode_views(model, store, "all", "beyond", settings.num_held_out, skip)
+    if "beyond" not in trained_on and store.policies.count("beyond") > 1:
+        beyond = encode_views(model, store, "all", "beyond", settings.num_held_out)
     results = measure_views(model, world, train, held_out, beyond, lengths=settings.lengths, seed=config.seed)
     pictures = {
         f"neighbours/{name}": np.stack(
             [
-                [store.episode(int(held_out.episodes[thing])).arrays["pixels"][view * skip] for thing, view in row]
+                [store.episode(int(held_out.episodes[episode])).arrays["pixels"][view] for episode, view in row]
                 for row in found
             ]
         )
@@ -203,8 +212,6 @@ def judge_views(run_dir: Path, config: DictConfig, facts: dict[str, Any]) -> dic
     }
     with written_whole(run_dir / "view_figures.npz") as beside:
         np.savez_compressed(beside, **pictures)
-    write_text(run_dir / "facts.json", json.dumps(facts, indent=1))
-    results["seconds"] = time.monotonic() - began
     write_text(run_dir / VIEWS_FILE, json.dumps(results, indent=1))
     return results
 

@@ -32,6 +32,8 @@ class Sum(nn.Module):
 
 class Model(nn.Module):
     action_dim = 2
+    num_tokens = 1
+    encoder = None
 
     def __init__(self, predictor):
         super().__init__()
@@ -52,12 +54,14 @@ def views(seed: int, knows_class: bool = True, knows_place: bool = True) -> View
         -1,
     )
     action = torch.from_numpy(np.diff(place, axis=1)).float()
-    return Views(torch.from_numpy(latent).float(), action, state, np.arange(THINGS))
+    groups = [f"thing/{i}" for i in range(THINGS)]
+    return Views(torch.from_numpy(latent).float(), action, state, np.arange(THINGS), groups)
 
 
 def test_what_latents_hold_is_found():
     found = measure_views(Model(Sum()), World(), views(0), views(1), views(2), lengths=(1, 3))
-    assert found["accuracy/encoder"] > 0.98 and found["accuracy/aggregate/3"] > 0.98
+    for key in ("accuracy/encoder", "accuracy/aggregate/3", "accuracy/mean/3"):
+        assert found[key] > 0.98, key
     for key in ("r2/encoder/shift", "r2/beyond/shift", "r2/aggregate/shift"):
         assert found[key] > 0.9, key
     paths = {key.split("/")[1]: value for key, value in found.items() if key.startswith("path/")}
@@ -68,7 +72,7 @@ def test_what_latents_hold_is_found():
 def test_what_latents_do_not_hold_is_not_found():
     blind = measure_views(Model(nn.Identity()), World(), views(0, False, False), views(1, False, False))
     assert blind["accuracy/encoder"] < 1.5 / CLASSES and blind["r2/encoder/shift"] < 0.1
-    assert set(blind) == {"accuracy/encoder", "r2/encoder/shift"}
+    assert not [name for name in blind if "aggregate" in name or "path" in name]
 
 
 def test_class_and_relation_are_measured_apart():
@@ -97,14 +101,37 @@ def test_probes_are_the_same_for_the_same_seed_and_leave_the_global_stream_alone
 
 def test_neighbours_are_views_of_other_things_of_the_same_class():
     seen = views(0)
-    seen = Views(seen.latent[..., :CLASSES], seen.action, seen.state, seen.episodes)
+    pairs = [f"thing/{i // 2}" for i in range(THINGS)]  # two episodes show each thing
+    seen = Views(seen.latent[..., :CLASSES], seen.action, seen.state, seen.episodes, pairs)
     found = nearest_views(Model(Sum()), seen, num_queries=4, num_nearest=3)
     label = seen.state[:, 0, 0]
     for rows in found.values():
         assert rows.shape == (4, 4, 2)
-        assert (rows[:, 1:, 0] != rows[:, :1, 0]).all()
+        assert (rows[:, 1:, 0] // 2 != rows[:, :1, 0] // 2).all()
     encoder = found["encoder"]
     assert (label[encoder[:, 1:, 0]] == label[encoder[:, :1, 0]]).all()
+
+
+def test_several_tokens_and_projected_aggregates_are_refused():
+    model = Model(Sum())
+    model.encoder = type("Projected", (), {"represent": None})()
+    with pytest.raises(ValueError, match="without a projector"):
+        measure_views(model, World(), views(0), views(1))
+
+
+def test_without_actions_means_with_the_mean_one():
+    asked = []
+
+    class Asking(Sum):
+        def aggregate(self, latent, action):
+            asked.append(action)
+            return super().aggregate(latent, action)
+
+    train = views(0)
+    measure_views(Model(Asking()), World(), train, views(1), lengths=(2,))
+    mean = train.action.mean((0, 1))
+    constant = [a for a in asked if a.shape[1] == 2 and torch.allclose(a, mean.expand_as(a))]
+    assert constant and mean.abs().max() > 1e-3
 
 
 def test_whole_episodes_are_encoded_in_order(tmp_path):
@@ -132,8 +159,6 @@ def test_whole_episodes_are_encoded_in_order(tmp_path):
     store.refresh()
 
     class Mean(Model):
-        encoder = None
-
         def encode(self, obs):
             return obs["pixels"].float().mean((-1, -2))[:, :, None]
 
@@ -143,11 +168,16 @@ def test_whole_episodes_are_encoded_in_order(tmp_path):
     model = Mean(nn.Identity())
     seen = encode_views(model, store, "train", "scripted", num_views=12 * LENGTH)
     assert seen.latent.shape == (12, LENGTH, 3) and len(seen) == 12
+    assert seen.groups == [f"thing/{index}" for index in seen.episodes]
     for row, index in enumerate(seen.episodes):
         arrays = episodes[index].arrays
         np.testing.assert_allclose(seen.latent[row], arrays["pixels"].mean((1, 2)), rtol=1e-5)
         np.testing.assert_allclose(seen.action[row], arrays["action"][:-1] / 2)
         np.testing.assert_array_equal(seen.state[row], arrays["state"])
+    model.num_tokens = 4
+    with pytest.raises(ValueError, match="gives 4 tokens"):
+        encode_views(model, store, "train", "scripted", 100)
+    model.num_tokens = 1
     with pytest.raises(ValueError, match="'beyond'"):
         encode_views(model, store, "all", "beyond", 100)
 

@@ -20,7 +20,7 @@ def test_prediction_is_the_head_of_the_aggregate_and_the_next_action():
     predictor, latent, action = build()
     for seen in (1, 2, 3):
         aggregate = predictor.aggregate(latent[:, :seen], action[:, : seen - 1])
-        embedded = predictor.action_embedding(action[:, seen - 1])
+        embedded = action[:, seen - 1] @ predictor.action_embedding.weight.T
         expected = predictor.head(torch.cat([aggregate, embedded], -1))
         torch.testing.assert_close(predictor(latent, action)[:, seen - 1, 0], expected)
 

@@ -35,6 +35,16 @@ def test_a_split_roll_out_is_one_step_after_another():
         torch.testing.assert_close(rolled[:, 4, h], now[:, 0])
 
 
+def test_what_is_not_told_does_not_count():
+    torch.manual_seed(0)
+    predictor, latent, action = SplitPredictor(D, A, P, told=3), torch.randn(B, T, P, D), torch.randn(B, T, A)
+    changed = action.clone()
+    changed[..., 3] += 1
+    assert torch.equal(predictor(latent, action), predictor(latent, changed))
+    with pytest.raises(ValueError, match=r"told must be 1\.\.4"):
+        SplitPredictor(D, A, told=5)
+
+
 def test_an_odd_latent_cannot_be_split():
     with pytest.raises(ValueError, match="must be even, got 7"):
         SplitPredictor(7, A)

@@ -67,6 +67,14 @@ def test_roll_outs_see_the_first_frame_only():
     assert torch.equal(system.predict_clip(clip).rollout, before)
 
 
+def test_no_roll_out_is_made_that_no_term_asks_for():
+    terms = {"any name": RolloutError(), "one_step": OneStepError()}
+    without = build_system(model(), terms, {"one_step": 1.0})
+    assert without.predict_clip(segment()).rollout is None and without(segment())["total"].isfinite()
+    with_one = build_system(model(), terms, {"any name": 1.0})
+    assert with_one.predict_clip(segment()).rollout is not None and with_one(segment())["total"].isfinite()
+
+
 def test_every_weight_learns_from_the_total():
     for encoder, predictor in (
         (GlimpseEncoder(SIZE, 4), SMALL_MLP),

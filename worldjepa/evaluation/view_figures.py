@@ -63,13 +63,17 @@ def views_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -
 
 def _by_length(measured: dict[str, float]) -> dict[int, float]:
     prefix = "accuracy/aggregate/"
-    return {int(key.removeprefix(prefix)): value for key, value in measured.items() if key.startswith(prefix)}
+    found = {int(key.removeprefix(prefix)): value for key, value in measured.items() if key.startswith(prefix)}
+    return dict(sorted(found.items()))
 
 
 def _properties(measured: dict[str, float]) -> Callable[[str], Figure]:
     """Accuracy against R2, a mark per relation and latent."""
     lengths = _by_length(measured)
-    accuracies = {"encoder": measured["accuracy/encoder"], "aggregate": max(lengths.values(), default=None)}
+    longest = max(lengths, default=0)
+    accuracies = {"encoder": measured["accuracy/encoder"], "aggregate": lengths.get(longest)}
+    names = {"encoder": "encoder", "aggregate": f"aggregate of {longest}"}
+    lowest = min([-0.05, *(value for key, value in measured.items() if key.startswith("r2/"))])
     relations = sorted({key.removeprefix("r2/encoder/") for key in measured if key.startswith("r2/encoder/")})
 
     def draw(ink: str) -> Figure:
@@ -80,11 +84,11 @@ def _properties(measured: dict[str, float]) -> Callable[[str], Figure]:
                 value = measured.get(f"r2/{name}/{relation}")
                 if value is None or accuracies[name] is None:
                     continue
-                label = f"{name}, {charts.plain(relation)}"
+                label = f"{names[name]}, {charts.plain(relation)}"
                 axes.scatter(accuracies[name], value, s=46, marker=marker, color=charts.PALETTE[i], label=label)
-        axes.set(xlabel="class accuracy", ylabel="R² of the relation of two views", xlim=(0, 1.02), ylim=(-0.05, 1.02))
+        axes.set(xlabel="class accuracy", ylabel="R² of the relation of two views", xlim=(0, 1.02), ylim=(lowest, 1.02))
         axes.grid(True, linewidth=0.6)
-        axes.legend(frameon=False, fontsize=7.5, labelcolor=ink, loc="lower left")
+        axes.legend(frameon=False, fontsize=7.5, labelcolor=ink, loc="upper left")
         return drawing
 
     return draw
@@ -111,11 +115,11 @@ def _paths(paths: dict[str, float]) -> Callable[[str], Figure]:
 
     def draw(ink: str) -> Figure:
         drawing = Figure(figsize=(4.2, 3.4), layout="constrained")
-        axes = drawing.subplots()
+        axes, width = drawing.subplots(), 0.8 / len(given)
         for i, name in enumerate(given):
-            places = np.arange(len(relations)) + (i - (len(given) - 1) / 2) * 0.25
+            places = np.arange(len(relations)) + (i - (len(given) - 1) / 2) * width
             values = [paths[f"path/{name}/{relation}"] for relation in relations]
-            axes.bar(places, values, 0.23, color=charts.PALETTE[i], label=charts.plain(name))
+            axes.bar(places, values, 0.92 * width, color=charts.PALETTE[i], label=charts.plain(name))
         axes.set_xticks(range(len(relations)), [charts.plain(relation) for relation in relations])
         axes.set(ylabel="R²", ylim=(min(-0.02, *paths.values()), 1.02))
         axes.grid(True, axis="y", linewidth=0.6)

@@ -8,8 +8,9 @@ scored on held-out ones; the model is frozen and in eval mode.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from worldjepa.evaluation.probes import r2
 
 VIEWS_FILE = "views.json"
 WINDOWS_PER_THING = 3
-"""Sequences of each thing on which class probes are fitted: as many whatever their length."""
+"""Sequences of each thing on which class probes are fitted, where there are as many."""
 PATH_LENGTH = 3
 """Views of a path that is integrated: two actions (METHODS of the paper: two steps)."""
 NUM_PATHS = 6
@@ -52,37 +53,39 @@ class Views:
         action: float32 (E,L-1,A) normalised, between them.
         state: float64 (E,L,S).
         episodes: int64 (E,), of the store.
+        groups: name of each thing; several episodes may show one.
     """
 
     latent: Tensor
     action: Tensor
     state: np.ndarray
     episodes: np.ndarray
+    groups: list[str]
 
     def __len__(self) -> int:
         return len(self.latent)
 
 
 @torch.no_grad()
-def encode_views(
-    model: nn.Module, store: EpisodeStore, split: str, policy: str, num_views: int, frameskip: int = 1
-) -> Views:
-    """Encodes the first whole episodes of a split, each of them one thing.
+def encode_views(model: nn.Module, store: EpisodeStore, split: str, policy: str, num_views: int) -> Views:
+    """Encodes the first whole episodes of a split, each of them views of one thing, a step apart.
 
     Args:
         model: a WorldModel; put into eval mode and back.
         split: ``train``, ``held_out`` or ``all``.
         policy: of the episodes.
-        num_views: at most, in all; whole episodes.
+        num_views: about as many, in all; whole episodes, two at least.
 
     Raises:
-        ValueError: no such episodes.
+        ValueError: fewer than two such episodes, or an encoder with several tokens per view.
     """
     chosen = split_episodes(store, split, [policy])
     length = int(store.lengths[chosen].min(initial=10**9))
     chosen = chosen[: max(2, num_views // max(length, 1))]
     if len(chosen) < 2:
         raise ValueError(f"{store.path} has {len(chosen)} episodes of {policy!r} in split {split}; collect more")
+    if model.num_tokens != 1:
+        raise ValueError(f"views are measured by one latent each, and this encoder gives {model.num_tokens} tokens")
     device = next(model.parameters()).device
     represent = getattr(model.encoder, "represent", model.encode)
     was_training, parts = model.training, []
@@ -90,15 +93,15 @@ def encode_views(
     try:
         for some in np.array_split(chosen, -(-len(chosen) // 64)):
             arrays = [store.episode(int(index)).arrays for index in some]
-            pixels = torch.from_numpy(np.stack([a["pixels"][:length:frameskip] for a in arrays])).movedim(-1, 2)
+            pixels = torch.from_numpy(np.stack([a["pixels"][:length] for a in arrays])).movedim(-1, 2)
             parts.append(represent({"pixels": pixels.to(device)})[:, :, 0].float().cpu())
     finally:
         model.train(was_training)
     actions = np.stack([store.episode(int(index)).arrays["action"][: length - 1] for index in chosen])
-    blocks = torch.from_numpy(actions.reshape(len(chosen), (length - 1) // frameskip, -1))
-    state = np.stack([store.episode(int(index)).arrays["state"][:length:frameskip] for index in chosen])
-    action = model.normalize_action(blocks.to(device)).cpu()
-    return Views(torch.cat(parts), action, state.astype(np.float64), chosen)
+    state = np.stack([store.episode(int(index)).arrays["state"][:length] for index in chosen])
+    action = model.normalize_action(torch.from_numpy(actions).to(device)).cpu()
+    groups = [store.groups[index] for index in chosen]
+    return Views(torch.cat(parts), action, state.astype(np.float64), chosen, groups)
 
 
 def measure_views(
@@ -121,7 +124,8 @@ def measure_views(
         seed: of the probes' weights and batches.
 
     Returns:
-        - ``accuracy/encoder`` of one view, ``accuracy/aggregate/<n>`` of n views, in [0, 1].
+        - ``accuracy/encoder`` of one view, ``accuracy/aggregate/<n>`` of n views, in [0, 1]; beside it, as a control,
+          ``accuracy/mean/<n>`` of the mean of n views' latents, which needs no aggregator.
         - ``r2/encoder/<relation>`` of pairs of views, ``r2/aggregate/<relation>`` of the aggregates of each view alone,
           ``r2/beyond/<relation>`` of the encoder's pairs among ``beyond``, by the same probe.
         - ``path/<given>/<relation>``: R2 of the relation of the last of three views to the first, read off their
@@ -151,11 +155,16 @@ def measure_views(
         far = _pairs(beyond)
         far_targets = world.relations(*_states_of(beyond, far))
         results |= _scores("r2/beyond", probe, _features_of(beyond.latent, far), far_targets)
-    results["accuracy/encoder"] = accuracy(*(_windows(model, views, 1, False) for views in (train, held_out)))
+    results["accuracy/encoder"] = accuracy(*(_windows(views, 1, _mean_latent) for views in (train, held_out)))
+    for length in lengths:
+        seen = (_windows(views, length, _mean_latent) for views in (train, held_out))
+        results[f"accuracy/mean/{length}"] = accuracy(*seen)
     if not hasattr(model.predictor, "aggregate"):
         return results
+    if hasattr(model.encoder, "represent"):
+        raise ValueError("an aggregate is of the latents that the loss sees; use an encoder without a projector")
     for length in lengths:
-        seen = (_windows(model, views, length, True) for views in (train, held_out))
+        seen = (_windows(views, length, partial(aggregates, model)) for views in (train, held_out))
         results[f"accuracy/aggregate/{length}"] = accuracy(*seen)
     alone, test_alone = (aggregates(model, v.latent.flatten(0, 1)[:, None], None) for v in (train, held_out))
     alone, test_alone = alone.unflatten(0, train.latent.shape[:2]), test_alone.unflatten(0, held_out.latent.shape[:2])
@@ -254,7 +263,7 @@ def nearest_views(model: nn.Module, views: Views, num_queries: int = 6, num_near
         name -> int64 (num_queries, 1 + num_nearest, 2): (thing, view) of the query and of its neighbours, for
         ``encoder`` and, where there is one, ``aggregate`` (of two views; the first is shown).
     """
-    found = {"encoder": _neighbours(views.latent, num_queries, num_nearest)}
+    found = {"encoder": _neighbours(views.latent, views.groups, num_queries, num_nearest)}
     if hasattr(model.predictor, "aggregate"):
         length = min(2, views.latent.shape[1])
         starts = views.latent.shape[1] - length + 1
@@ -262,25 +271,25 @@ def nearest_views(model: nn.Module, views: Views, num_queries: int = 6, num_near
             aggregates(model, views.latent[:, s : s + length], views.action[:, s : s + length - 1])
             for s in range(starts)
         ]
-        found["aggregate"] = _neighbours(torch.stack(windows, 1), num_queries, num_nearest)
+        found["aggregate"] = _neighbours(torch.stack(windows, 1), views.groups, num_queries, num_nearest)
     return found
 
 
-def _neighbours(latent: Tensor, num_queries: int, num_nearest: int) -> np.ndarray:
+def _neighbours(latent: Tensor, groups: list[str], num_queries: int, num_nearest: int) -> np.ndarray:
     """(E,L,D) -> int64 (num_queries, 1 + num_nearest, 2)."""
     things, length = latent.shape[:2]
     flat = latent.flatten(0, 1)
     flat = nn.functional.normalize(flat - flat.mean(0), dim=-1)
     queries = torch.arange(min(num_queries, things)) * (things // min(num_queries, things)) * length
     likeness = flat[queries] @ flat.T
-    own = torch.arange(things).repeat_interleave(length)
+    own = torch.from_numpy(np.unique(groups, return_inverse=True)[1]).repeat_interleave(length)
     likeness[own[queries][:, None] == own[None]] = -np.inf
     nearest = torch.cat([queries[:, None], likeness.topk(num_nearest, -1).indices], 1)
     return torch.stack([nearest // length, nearest % length], -1).numpy()
 
 
 def _integrate_paths(model, world: ViewWorld, train: Views, held_out: Views, seed: int) -> dict[str, float]:
-    mean_latent = train.latent.mean((0, 1))
+    mean_latent, mean_action = train.latent.mean((0, 1)), train.action.mean((0, 1))
     generator = torch.Generator().manual_seed(seed)
 
     def shuffled(z: Tensor) -> Tensor:
@@ -289,7 +298,7 @@ def _integrate_paths(model, world: ViewWorld, train: Views, held_out: Views, see
     given = {
         "vision_and_action": lambda z, a: (z, a),
         "action_only": lambda z, a: (shuffled(z), a),
-        "no_action": lambda z, a: (z, torch.zeros_like(a)),
+        "no_action": lambda z, a: (z, mean_action.expand_as(a)),
         "action_alone": lambda z, a: (mean_latent.expand_as(z), a),
     }
     results = {}
@@ -326,16 +335,16 @@ def _starts(views: Views, length: int, count: int) -> list[int]:
     return sorted({round(x) for x in np.linspace(0, last, count)})
 
 
-def _windows(model, views: Views, length: int, aggregate: bool) -> Tensor:
-    """(E,W,F): the encoder's latents of W views per thing, or the aggregates of W sequences of ``length``."""
+def _windows(views: Views, length: int, latent_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """(E,W,F): what ``latent_of`` (E,length,D), (E,length-1,A) says of W sequences of views per thing."""
     starts = _starts(views, length, WINDOWS_PER_THING)
-    if not aggregate:
-        return views.latent[:, starts]
-    parts = [
-        aggregates(model, views.latent[:, s : s + length], views.action[:, s : s + length - 1] if length > 1 else None)
-        for s in starts
-    ]
-    return torch.stack(parts, 1)
+    return torch.stack(
+        [latent_of(views.latent[:, s : s + length], views.action[:, s : s + length - 1]) for s in starts], 1
+    )
+
+
+def _mean_latent(latent: Tensor, action: Tensor) -> Tensor:
+    return latent.mean(1)
 
 
 def _pairs(views: Views) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,8 @@ class OneStepError(nn.Module):
 class RolloutError(nn.Module):
     """Mean squared error of the open-loop roll-out from the first frame, all horizons weighted alike."""
 
+    needs_rollout = True
+
     def forward(self, prediction: Prediction, generator: torch.Generator | None = None) -> Tensor:
         return F.mse_loss(prediction.rollout, prediction.target[:, 1:])
 
@@ -43,6 +45,8 @@ class OneStepAngle(nn.Module):
 
 class RolloutAngle(nn.Module):
     """1 - cosine of the open-loop roll-out from the first frame, all horizons weighted alike."""
+
+    needs_rollout = True
 
     def forward(self, prediction: Prediction, generator: torch.Generator | None = None) -> Tensor:
         return cosine(prediction.rollout, prediction.target[:, 1:])

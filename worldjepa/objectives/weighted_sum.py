@@ -27,6 +27,7 @@ class WeightedSum(nn.Module):
         if not self.weights:
             raise ValueError("every objective weight is 0, so nothing would be learned; set at least one")
         self.terms = nn.ModuleDict({name: terms[name] for name in self.weights})
+        self.needs_rollout = any(getattr(term, "needs_rollout", False) for term in self.terms.values())
 
     def forward(self, prediction: Prediction, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Name -> unweighted scalar of each term, and ``total``, the weighted sum to minimise."""

@@ -18,7 +18,7 @@ class AggregatePredictor(WindowPredictor):
     There is no positional encoding: what orders views is the actions between them. The last view's action is withheld
     from the aggregate (zero) and given to the prediction alone, so that the aggregate holds what all views have in
     common, and the encoder's latents what an action changes. Unlike the paper's, the blocks are pre-norm, like all of
-    this library's; BatchNorm is where the paper has it.
+    this library's.
 
     Args:
         latent_dim: D.
@@ -51,15 +51,15 @@ class AggregatePredictor(WindowPredictor):
         if num_tokens != 1:
             raise ValueError(
                 f"seq-JEPA aggregates one token per view, got num_tokens = {num_tokens}; "
-                "use predictor=causal, or an encoder that flattens its tokens (encoder.as_tokens=false)"
+                "use predictor=causal, or an encoder with one token per frame, such as convnet, resnet or glimpse"
             )
         width = latent_dim + action_width
         self.latent_dim, self.aggregate_dim, self.residual = latent_dim, width, residual
         self.action_embedding = None
         if acts:
-            self.action_embedding = nn.Sequential(
-                nn.Linear(action_dim, action_width, bias=False), nn.BatchNorm1d(action_width, affine=False)
-            )
+            # Actions come normalised, so the paper's BatchNorm behind this has nothing left to do but to count padding.
+            self.action_embedding = nn.Linear(action_dim, action_width, bias=False)
+            nn.init.normal_(self.action_embedding.weight, std=action_dim**-0.5)
         self.token = nn.Parameter(0.02 * torch.randn(width))
         self.transformer = Transformer(width, depth, heads, mlp_ratio, dropout)
         self.head = nn.Sequential(
@@ -87,10 +87,10 @@ class AggregatePredictor(WindowPredictor):
         return latent[:, -1] + predicted if self.residual else predicted
 
     def _embed(self, action: Tensor) -> Tensor:
-        """(M,h,A) -> (M,h,action_width), of unit variance; zero where actions are not looked at."""
+        """(M,h,A) -> (M,h,action_width); zero where actions are not looked at."""
         if self.action_embedding is None or not action.numel():
             return action.new_zeros(*action.shape[:2], self.aggregate_dim - self.latent_dim)
-        return self.action_embedding(action.flatten(0, 1)).unflatten(0, action.shape[:2])
+        return self.action_embedding(action)
 
     def _aggregate(self, latent: Tensor, embedded: Tensor, present: Tensor | None) -> Tensor:
         """(M,h,D), (M,h-1,action_width), bool (M,h) -> (M,aggregate_dim)."""

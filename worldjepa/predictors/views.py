@@ -49,16 +49,21 @@ class SplitPredictor(IdentityPredictor):
         latent_dim: D, even.
         action_dim, num_tokens: A and P.
         width: of the hypernetwork's hidden layer.
+        told: how many of the action's numbers it is told, the first ones; None tells all. What is not told belongs to
+            what the latent should not hold.
     """
 
-    def __init__(self, latent_dim: int, action_dim: int, num_tokens: int = 1, width: int = 64):
+    def __init__(self, latent_dim: int, action_dim: int, num_tokens: int = 1, width: int = 64, told: int | None = None):
         super().__init__(latent_dim, action_dim, num_tokens)
+        if told is not None and not 1 <= told <= action_dim:
+            raise ValueError(f"told must be 1..{action_dim}, the action's numbers, got {told}; set predictor.told")
+        self.told = action_dim if told is None else told
         if latent_dim % 2:
             raise ValueError(f"SIE splits its latent in half: latent_dim must be even, got {latent_dim}")
         self.half = latent_dim // 2
-        self.hypernetwork = nn.Sequential(nn.Linear(action_dim, width), nn.ReLU(), nn.Linear(width, self.half**2))
+        self.hypernetwork = nn.Sequential(nn.Linear(self.told, width), nn.ReLU(), nn.Linear(width, self.half**2))
 
     def change(self, latent: Tensor, action: Tensor) -> Tensor:
         same, moved = latent.split(self.half, -1)
-        matrix = self.hypernetwork(action).unflatten(-1, (self.half, self.half))
+        matrix = self.hypernetwork(action[..., : self.told]).unflatten(-1, (self.half, self.half))
         return torch.cat([same, moved @ matrix], -1)

@@ -57,7 +57,7 @@ def in_turns(jobs: Mapping[str, Callable[[bool], Any]]) -> dict[str, Any]:
     Args:
         jobs: name -> function; it is told whether it has the machine to itself.
     """
-    at_once = 1 if torch.cuda.is_available() else min(num_cores(), len(jobs))
+    at_once = num_at_once(len(jobs))
     with ThreadPoolExecutor(at_once) as pool:
         futures = {pool.submit(job, at_once == 1): name for name, job in jobs.items()}
         try:
@@ -68,6 +68,11 @@ def in_turns(jobs: Mapping[str, Callable[[bool], Any]]) -> dict[str, Any]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return {name: future.result() for future, name in futures.items()}
+
+
+def num_at_once(num_jobs: int) -> int:
+    """Jobs that :func:`in_turns` does side by side."""
+    return 1 if torch.cuda.is_available() else min(num_cores(), num_jobs)
 
 
 def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = False) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from worldjepa.files import write_text
 
 MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PERCENT = ("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5", "_minus_encoder")
+PERCENT = (
+    *("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5"),
+    *("_acc_aggregate_minus_encoder", "_acc_aggregate_minus_mean", "_to_unconditioned"),
+)
 # Column names of the studies that compare variants, by the figures' endings.
 VARIANT_COLUMNS = {
     "scripted_success": "scripted pairs",
