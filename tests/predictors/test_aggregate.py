@@ -20,7 +20,7 @@ def test_prediction_is_the_head_of_the_aggregate_and_the_next_action():
     predictor, latent, action = build()
     for seen in (1, 2, 3):
         aggregate = predictor.aggregate(latent[:, :seen], action[:, : seen - 1])
-        embedded = action[:, seen - 1] @ predictor.action_embedding.weight.T
+        embedded = predictor.action_embedding(action[:, seen - 1])
         expected = predictor.head(torch.cat([aggregate, embedded], -1))
         torch.testing.assert_close(predictor(latent, action)[:, seen - 1, 0], expected)
 
@@ -47,6 +47,16 @@ def test_views_have_no_order_but_by_their_actions():
     acting, latent, action = build()
     swapped = action[:, [1, 0, 2, 3]]
     assert not torch.allclose(acting.aggregate(latent, action[:, :4]), acting.aggregate(latent, swapped))
+
+
+def test_statistics_of_actions_leave_padding_out():
+    predictor, latent, action = build(num_history=3)
+    predictor.train()
+    predictor(latent, 5 + action)
+    linear, norm = predictor.action_embedding
+    seen = linear(5 + action).flatten(0, 1)
+    torch.testing.assert_close(norm.running_mean, norm.momentum * seen.mean(0))
+    predictor.rollout(latent[:, :1], action[:, :0], action[:, None])  # a history of one frame has no past action
 
 
 def test_any_number_of_views_can_be_aggregated():

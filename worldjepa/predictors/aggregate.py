@@ -18,7 +18,7 @@ class AggregatePredictor(WindowPredictor):
     There is no positional encoding: what orders views is the actions between them. The last view's action is withheld
     from the aggregate (zero) and given to the prediction alone, so that the aggregate holds what all views have in
     common, and the encoder's latents what an action changes. Unlike the paper's, the blocks are pre-norm, like all of
-    this library's.
+    this library's; BatchNorm is where the paper has it.
 
     Args:
         latent_dim: D.
@@ -57,9 +57,9 @@ class AggregatePredictor(WindowPredictor):
         self.latent_dim, self.aggregate_dim, self.residual = latent_dim, width, residual
         self.action_embedding = None
         if acts:
-            # Actions come normalised, so the paper's BatchNorm behind this has nothing left to do but to count padding.
-            self.action_embedding = nn.Linear(action_dim, action_width, bias=False)
-            nn.init.normal_(self.action_embedding.weight, std=action_dim**-0.5)
+            self.action_embedding = nn.Sequential(
+                nn.Linear(action_dim, action_width, bias=False), nn.BatchNorm1d(action_width, affine=False)
+            )
         self.token = nn.Parameter(0.02 * torch.randn(width))
         self.transformer = Transformer(width, depth, heads, mlp_ratio, dropout)
         self.head = nn.Sequential(
@@ -76,21 +76,19 @@ class AggregatePredictor(WindowPredictor):
         Returns:
             (B, aggregate_dim).
         """
-        embedded = self._embed(action)
-        return self._aggregate(latent[:, :, 0], embedded, None)
+        return self._aggregate(latent[:, :, 0], self.embed(action), None)
 
-    def following(self, latent: Tensor, action: Tensor, num_missing: Tensor | None = None) -> Tensor:
-        embedded = self._embed(action)
+    def embed(self, action: Tensor) -> Tensor:
+        """(B,T,A) -> (B,T,action_width), of unit variance; zero where actions are not looked at."""
+        if self.action_embedding is None or not action.numel():
+            return action.new_zeros(*action.shape[:2], self.aggregate_dim - self.latent_dim)
+        return self.action_embedding(action.flatten(0, 1)).unflatten(0, action.shape[:2])
+
+    def following(self, latent: Tensor, embedded: Tensor, num_missing: Tensor | None = None) -> Tensor:
         present = None if num_missing is None else present_mask(num_missing, latent.shape[1])
         aggregate = self._aggregate(latent[:, :, 0], embedded[:, :-1], present)
         predicted = self.head(torch.cat([aggregate, embedded[:, -1]], -1)).unsqueeze(1)
         return latent[:, -1] + predicted if self.residual else predicted
-
-    def _embed(self, action: Tensor) -> Tensor:
-        """(M,h,A) -> (M,h,action_width); zero where actions are not looked at."""
-        if self.action_embedding is None or not action.numel():
-            return action.new_zeros(*action.shape[:2], self.aggregate_dim - self.latent_dim)
-        return self.action_embedding(action)
 
     def _aggregate(self, latent: Tensor, embedded: Tensor, present: Tensor | None) -> Tensor:
         """(M,h,D), (M,h-1,action_width), bool (M,h) -> (M,aggregate_dim)."""

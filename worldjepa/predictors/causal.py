@@ -47,11 +47,13 @@ class CausalPredictor(WindowPredictor):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def following(self, latent: Tensor, action: Tensor, num_missing: Tensor | None = None) -> Tensor:
-        """Windows (M,h,P,D) and (M,h,A), h <= num_history, ``num_missing`` (M,) padded frames -> (M,P,D)."""
+    def embed(self, action: Tensor) -> Tensor:
+        return self.action_embedding(action)
+
+    def following(self, latent: Tensor, embedded: Tensor, num_missing: Tensor | None = None) -> Tensor:
         _, h, p, _ = latent.shape
         x = rearrange(self.latent_in(latent) + self.place[-h:], "m h p w -> m (h p) w")
-        condition = repeat(self.action_embedding(action), "m h w -> m (h p) w", p=p)
+        condition = repeat(embedded, "m h w -> m (h p) w", p=p)
         mask = block_causal_mask(h, p, latent.device)
         if num_missing is not None:
             mask = mask & repeat(present_mask(num_missing, h), "m h -> m 1 (h p)", p=p)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class WindowPredictor(nn.Module):
     """Predicts the next frame from the last ``num_history`` frames and their actions.
 
-    Every prediction sees exactly its own window, in training as in planning. A kind of predictor fills in
-    :meth:`following`.
+    Every prediction sees exactly its own window, in training as in planning. A kind of predictor fills in :meth:`embed`
+    and :meth:`following`.
 
     Args:
         num_history: frames seen, >= 1.
@@ -24,8 +24,12 @@ class WindowPredictor(nn.Module):
             raise ValueError(f"num_history must be >= 1, got {num_history}; set predictor.num_history")
         self.num_history = num_history
 
-    def following(self, latent: Tensor, action: Tensor, num_missing: Tensor | None = None) -> Tensor:
-        """Windows (M,h,P,D) and (M,h,A), h <= num_history, ``num_missing`` (M,) padded frames -> (M,P,D)."""
+    def embed(self, action: Tensor) -> Tensor:
+        """(B,T,A) -> (B,T,W): every action once, before there are windows and their padding."""
+        raise NotImplementedError
+
+    def following(self, latent: Tensor, embedded: Tensor, num_missing: Tensor | None = None) -> Tensor:
+        """Windows (M,h,P,D) and (M,h,W), h <= num_history, ``num_missing`` (M,) padded frames -> (M,P,D)."""
         raise NotImplementedError
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
@@ -33,10 +37,10 @@ class WindowPredictor(nn.Module):
         b, t = latent.shape[:2]
         past = min(self.num_history, t) - 1
         frames = F.pad(latent, (0, 0, 0, 0, past, 0)).unfold(1, past + 1, 1)
-        actions = F.pad(action, (0, 0, past, 0)).unfold(1, past + 1, 1)
+        actions = F.pad(self.embed(action), (0, 0, past, 0)).unfold(1, past + 1, 1)
         num_missing = (past - torch.arange(t, device=latent.device)).clamp_min(0).repeat(b)
         predicted = self.following(
-            rearrange(frames, "b t p d h -> (b t) h p d"), rearrange(actions, "b t a h -> (b t) h a"), num_missing
+            rearrange(frames, "b t p d h -> (b t) h p d"), rearrange(actions, "b t w h -> (b t) h w"), num_missing
         )
         return rearrange(predicted, "(b t) p d -> b t p d", b=b)
 
@@ -44,8 +48,11 @@ class WindowPredictor(nn.Module):
         """History (B,T,P,D) and (B,T-1,A), candidates (B,N,H,A) -> (B,N,H,P,D) predicted open loop."""
         b, n, horizon, _ = action.shape
         frames = repeat(latent[:, -self.num_history :], "b t p d -> (b n) t p d", n=n)
-        actions = repeat(past_action[:, past_action.shape[1] + 1 - frames.shape[1] :], "b t a -> (b n) t a", n=n)
-        candidates = rearrange(action, "b n h a -> (b n) h a")
+        past = past_action[:, past_action.shape[1] + 1 - frames.shape[1] :]
+        candidates = self.embed(rearrange(action, "b n h a -> (b n) h a"))
+        # A history of one frame has no past action, and BatchNorm takes no empty batch.
+        known = self.embed(past) if past.numel() else candidates.new_zeros(b, 0, candidates.shape[-1])
+        actions = repeat(known, "b t w -> (b n) t w", n=n)
         predicted = []
         for h in range(horizon):
             actions = torch.cat([actions, candidates[:, h : h + 1]], 1)[:, -self.num_history :]
