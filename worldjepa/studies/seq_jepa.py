@@ -33,7 +33,7 @@ METHODS = {
     "paper_unconditioned": ("model=seq_jepa_paper", *UNTOLD),
     # As published: told the rotation alone. Told the hues too, it settles on these.
     "sie": ("model=sie", "predictor.told=4"),
-    "sie_with_inverse_dynamics": ("model=sie", "predictor.told=4", "objective.weights.inverse_dynamics=10"),
+    "sie_with_inverse_dynamics": ("model=sie", "predictor.told=4", "objective.weights.inverse_dynamics=5"),
     "vicreg": ("model=vicreg",),
     "lejepa": ("model=lejepa",),
 }
