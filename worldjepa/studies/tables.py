@@ -22,6 +22,14 @@ VARIANT_COLUMNS = {
     "steps": "steps",
     "rankme": "RankMe",
 }
+# Of the study that compares methods on views, beside its other figures.
+METHOD_COLUMNS = {
+    "encoder_accuracy": "class accuracy of one view",
+    "accuracy": "of five",
+    "r2": "rotation R²",
+    "hue_r2": "hue R²",
+    "beyond_r2": "rotation R² past a quarter turn",
+}
 
 
 def update_tables(readme: Path, results: Path) -> str:
@@ -39,8 +47,18 @@ def table(name: str, results: Path) -> str:
     if not path.is_file():
         return f"Not measured yet: `python scripts/study.py {name}`.\n"
     study = json.loads(path.read_text())
-    variants = name in ("encoders", "objectives")
-    lines = _variants(study["figures"]) if variants else _figures(study["figures"])
+    figures = study["figures"]
+    if name in ("encoders", "objectives"):
+        names = list(dict.fromkeys(_split(figure)[0] for figure in figures))
+        lines = _variants(figures, names, VARIANT_COLUMNS)
+    else:
+        methods = [
+            figure.removesuffix("_encoder_accuracy") for figure in figures if figure.endswith("_encoder_accuracy")
+        ]
+        shown = {f"{method}_{column}" for method in methods for column in METHOD_COLUMNS}
+        lines = _figures({figure: entry for figure, entry in figures.items() if figure not in shown})
+        if methods:
+            lines = [*_variants(figures, methods, METHOD_COLUMNS), "", *lines]
     machine = study["machine"]
     place = machine.get("gpu") or f"{machine['cpu']}, {machine['cores']} cores"
     seeds = len(study["seeds"])
@@ -60,11 +78,11 @@ def _figures(figures: dict) -> list[str]:
     return lines
 
 
-def _variants(figures: dict) -> list[str]:
-    names = list(dict.fromkeys(_split(figure)[0] for figure in figures))
-    columns = [column for column in VARIANT_COLUMNS if any(_split(figure)[1] == column for figure in figures)]
+def _variants(figures: dict, names: list[str], titles: dict[str, str]) -> list[str]:
+    """A row per name; only columns that the figures have."""
+    columns = [column for column in titles if f"{names[0]}_{column}" in figures]
     lines = [
-        "| | " + " | ".join(VARIANT_COLUMNS[column] for column in columns) + " |",
+        "| | " + " | ".join(titles[column] for column in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for name in names:
