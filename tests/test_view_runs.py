@@ -64,8 +64,6 @@ def test_a_run_is_trained_judged_and_shown_once(tmp_path, pictures, model):
     again = pretrain(tmp_path, pictures, f"model={model}")
     assert again.returncode == 0 and "nothing was missing" in again.stdout
     assert all((run / name).stat().st_mtime_ns == when for name, when in before.items())
-    other = pretrain(tmp_path, pictures, f"model={model}", "train.learning_rate=1")
-    assert other.returncode != 0 and "holds a run with other settings" in other.stderr
 
 
 @pytest.mark.parametrize(
