@@ -9,22 +9,18 @@ are one rotation; the canonical one has w >= 0. Hues live on a circle, 0..1.
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
-import gymnasium as gym
 import numpy as np
 
 from envs.object_shapes import NUM_CLASSES, find_meshes
 from envs.object_stage import get_renderer, get_stage
 from envs.rendering import pick_backend
-from envs.reset_options import state_and_goal
+from envs.view_env import ViewEnv
 
 STATE_NAMES = ("object", "class", "qw", "qx", "qy", "qz", "floor_hue", "light_hue")
 NUM_OBJECTS = 2**20  # float32, as stores keep states, holds these numbers exactly
 REACHED = np.radians(15)
 MOVED = np.radians(45)
-MIN_IMAGE_SIZE = 16
 SUPERSAMPLING = 1.5  # pictures are drawn this much larger, and averaged: edges move by less than a pixel
 QUARTER = np.pi / 2
 
@@ -73,13 +69,16 @@ def rotation_angle(q: np.ndarray, r: np.ndarray) -> np.ndarray:
     return 2 * np.arccos(np.minimum(np.abs(np.sum(np.asarray(q) * np.asarray(r), -1)), 1))
 
 
-class ObjectViews(gym.Env):
-    """One object, turned, with the floor's and the light's hue. Follows :class:`worldjepa.types.GoalEnv`.
+def hue_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(...), (...) -> (...) in [-0.5, 0.5): the short way round the circle of hues."""
+    return np.mod(after - before + 0.5, 1.0) - 0.5
 
-    Observations: ``pixels`` uint8 (image_size, image_size, 3) RGB. Actions: float32 (6,) in [-1, 1], clipped: the
-    rotation from this view to the next, a quaternion that is made unit length, then what is added to the floor's and
-    to the light's hue. ``info`` holds ``state`` and, with a goal state, ``is_success``; there is no other reward
-    (always 0).
+
+class ObjectViews(ViewEnv):
+    """One object, turned, with the floor's and the light's hue. See :class:`envs.view_env.ViewEnv` for the contract.
+
+    Action (6,): the rotation from this view to the next, a quaternion that is made unit length, then what is added to
+    the floor's and to the light's hue.
 
     State: float64 (8,): the object's number, 0..2**20 - 1, which alone determines its class (number % num_classes),
     its proportions and greys; its class; the canonical quaternion; the two hues.
@@ -96,7 +95,6 @@ class ObjectViews(gym.Env):
         RuntimeError: pictures cannot be drawn here.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     state_names = STATE_NAMES
     label_name = "class"
 
@@ -107,32 +105,14 @@ class ObjectViews(gym.Env):
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ):
-        for name, size in (("image_size", image_size), ("render_size", render_size)):
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < MIN_IMAGE_SIZE:
-                raise ValueError(f"{name} must be a whole number >= {MIN_IMAGE_SIZE}, got {size!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        super().__init__(np.array([0, 0, 1, 0, 0, 0, 0, 0], float), 6, image_size, render_mode, render_size)
         self._meshes = None if meshes is None else str(meshes)
         self.num_classes = get_stage(self._meshes).num_classes  # of objects, 14 and one for every mesh
         pick_backend()  # says at once where pictures cannot be drawn
-        self.image_size, self.render_mode, self.render_size = int(image_size), render_mode, int(render_size)
-        self.goal_state: np.ndarray | None = None
-        self._state = np.array([0, 0, 1, 0, 0, 0, 0, 0], float)
-        self.observation_space = gym.spaces.Dict(
-            pixels=gym.spaces.Box(0, 255, (self.image_size, self.image_size, 3), np.uint8)
-        )
-        self.action_space = gym.spaces.Box(-1, 1, (6,), np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Starts at ``options["state"]`` or anywhere; ``options["goal_state"]`` makes ``info["is_success"]`` appear."""
-        super().reset(seed=seed)
-        state, goal = state_and_goal(options)
-        self.goal_state = None if goal is None else self._as_state(goal)
-        if state is None:
-            number, angles = self.np_random.integers(NUM_OBJECTS), self.np_random.uniform(-QUARTER, QUARTER, 3)
-            state = view_state(number, self.num_classes, angles, self.np_random.random(2))
-        self.set_state(state)
-        return self._observe(self._state), self._info()
+    def _random_state(self) -> np.ndarray:
+        number, angles = self.np_random.integers(NUM_OBJECTS), self.np_random.uniform(-QUARTER, QUARTER, 3)
+        return view_state(number, self.num_classes, angles, self.np_random.random(2))
 
     def step(self, action: np.ndarray):
         values = np.asarray(action, dtype=np.float64)
@@ -151,27 +131,9 @@ class ObjectViews(gym.Env):
         self._state = state
         return self._observe(state), 0.0, False, False, self._info()
 
-    def render(self) -> np.ndarray | None:
-        """The present picture, uint8 (render_size, render_size, 3)."""
-        return None if self.render_mode is None else self.render_state(self._state)
-
     def render_state(self, state: np.ndarray) -> np.ndarray:
         """The large picture of ``state`` (8,), uint8 (render_size, render_size, 3), for videos."""
         return get_stage(self._meshes).draw(self._as_state(state), get_renderer(self._meshes, self.render_size, True))
-
-    def get_state(self) -> np.ndarray:
-        """Simulator state, float64 (8,)."""
-        return self._state.copy()
-
-    def set_state(self, state: np.ndarray) -> None:
-        """Shows the view ``state`` (8,)."""
-        self._state = self._as_state(state)
-
-    snapshot, restore = get_state, set_state  # the state is all there is
-
-    def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """The observation of ``state`` (8,), without touching the simulation."""
-        return self._observe(self._as_state(state))
 
     def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): turned to within 15 degrees of the goal; hues do not count."""
@@ -200,7 +162,7 @@ class ObjectViews(gym.Env):
         state, other = np.asarray(state), np.asarray(other)
         return {
             "rotation": relative_rotation(state[..., 2:6], other[..., 2:6]),
-            "hue": np.mod(other[..., 6:] - state[..., 6:] + 0.5, 1.0) - 0.5,
+            "hue": hue_change(state[..., 6:], other[..., 6:]),
         }
 
     def _as_state(self, state: np.ndarray) -> np.ndarray:
@@ -224,12 +186,6 @@ class ObjectViews(gym.Env):
             raise ValueError(f"floor_hue and light_hue must lie in 0..1, got {values[6:].tolist()}")
         values[2:6], values[6:] = canonical(_unit(values[2:6])), _wrap(values[6:])
         return values
-
-    def _info(self) -> dict[str, Any]:
-        state = self.get_state()
-        if self.goal_state is None:
-            return {"state": state}
-        return {"state": state, "is_success": bool(self.reached(state, self.goal_state))}
 
     def _observe(self, state: np.ndarray) -> dict[str, np.ndarray]:
         renderer = get_renderer(self._meshes, round(SUPERSAMPLING * self.image_size), False)
@@ -304,8 +260,8 @@ class ObjectViewer:
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (6,) action from ``state`` to a newly drawn view, kept as ``view`` (8,)."""
         self.view = view_state(self._number, self.num_classes, *self._next())
-        hues = np.mod(self.view[6:] - state[6:] + 0.5, 1.0) - 0.5
-        return np.concatenate([relative_rotation(state[2:6], self.view[2:6]), hues]).astype(np.float32)
+        turn, hues = relative_rotation(state[2:6], self.view[2:6]), hue_change(state[6:], self.view[6:])
+        return np.concatenate([turn, hues]).astype(np.float32)
 
     def keep(self, states: np.ndarray) -> bool:
         """Everything is worth storing."""
@@ -324,6 +280,6 @@ class ObjectViewer:
             angles, hues = self._draw()
             if self.turn < 1:
                 angles = self._first[0] + self.turn * (angles - self._first[0])
-                hues = _wrap(self._first[1] + self.turn * (np.mod(hues - self._first[1] + 0.5, 1.0) - 0.5))
+                hues = _wrap(self._first[1] + self.turn * hue_change(self._first[1], hues))
             if not self._beyond or np.abs(angles).max() > QUARTER:
                 return angles, hues

@@ -8,16 +8,13 @@ in 0..1. Actions change the view only; the picture changes at a reset.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
-import gymnasium as gym
 import numpy as np
 
 from envs.pictures import DIGITS, centre_weights, load_pictures
-from envs.reset_options import state_and_goal
+from envs.view_env import ViewEnv, check_sizes
 
-MIN_IMAGE_SIZE = 16
 NUM_NAMES = 2  # of a state's numbers, these say which picture it is
 SLACK = 1e-6  # stored states are float32: a hair outside is no mistake
 
@@ -33,12 +30,10 @@ NEUTRAL_VIEW = (0.5, 0.5, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0)
 """The view of :class:`Augmentations` that shows the whole picture as it is."""
 
 
-class PictureViews(gym.Env):
-    """What worlds of views share. Follows :class:`worldjepa.types.GoalEnv`.
+class PictureViews(ViewEnv):
+    """What worlds of pictures share. See :class:`envs.view_env.ViewEnv` for the contract.
 
-    Observations: ``pixels`` uint8 (image_size, image_size, 3) RGB. Actions: Box(-1, 1, (V,)), clipped, added to the V
-    numbers of the view, which stay in 0..1. State: float64 (2 + V,). ``info`` holds ``state`` and, with a goal state,
-    ``is_success``; there is no other reward (always 0).
+    Action (V,): added to the V numbers of the view, which stay in 0..1. State: float64 (2 + V,).
 
     A subclass says ``state_names`` and draws: :meth:`_view` and :meth:`render_state`.
 
@@ -56,8 +51,6 @@ class PictureViews(gym.Env):
         ValueError: a size or a mode that there is not; a source without pictures.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
-    state_names: tuple[str, ...]
     label_name = "label"
     shows_a_part = False  # of the picture, pixel for pixel: then the picture must be larger
 
@@ -69,31 +62,17 @@ class PictureViews(gym.Env):
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ):
-        _check_sizes(picture_size=picture_size, image_size=image_size, render_size=render_size)
+        check_sizes(picture_size=picture_size, image_size=image_size)
         if self.shows_a_part:
             _check_glimpse(picture_size, image_size)
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
-        self.picture_size, self.image_size, self.render_size = int(picture_size), int(image_size), int(render_size)
-        self.render_mode = render_mode
+        self.picture_size, self._num_view = int(picture_size), len(self.state_names) - NUM_NAMES
         self._pictures, self._labels, self.class_names = load_pictures(source, picture_size)
-        self._num_view = len(self.state_names) - NUM_NAMES
-        self.goal_state: np.ndarray | None = None
-        self._state = np.array([0, self._labels[0], *[0.5] * self._num_view])
-        self.observation_space = gym.spaces.Dict(pixels=gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8))
-        self.action_space = gym.spaces.Box(-1, 1, (self._num_view,), np.float32)
+        first = np.array([0, self._labels[0], *[0.5] * self._num_view])
+        super().__init__(first, self._num_view, image_size, render_mode, render_size)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Starts at ``options["state"]`` or anywhere; ``options["goal_state"]`` makes ``info["is_success"]`` appear."""
-        super().reset(seed=seed)
-        state, goal = state_and_goal(options)
-        self.goal_state = None if goal is None else self._as_state(goal)
-        if state is None:
-            index = int(self.np_random.integers(len(self._labels)))
-            state = [index, self._labels[index], *self.np_random.random(self._num_view)]
-        self.set_state(state)
-        state = self.get_state()
-        return self.observe_state(state), self._info(state)
+    def _random_state(self) -> np.ndarray:
+        index = int(self.np_random.integers(len(self._labels)))
+        return np.array([index, self._labels[index], *self.np_random.random(self._num_view)])
 
     def step(self, action: np.ndarray):
         action = np.asarray(action, dtype=np.float64)
@@ -101,30 +80,9 @@ class PictureViews(gym.Env):
             name = type(self).__name__
             raise ValueError(f"a {name} action must be {self._num_view} finite numbers, got {action.tolist()}")
         self._state[NUM_NAMES:] = np.clip(self._state[NUM_NAMES:] + np.clip(action, -1, 1), 0, 1)
-        state = self.get_state()
-        return self.observe_state(state), 0.0, False, False, self._info(state)
+        return self._observe(self._state), 0.0, False, False, self._info()
 
-    def render(self) -> np.ndarray | None:
-        """The present picture, uint8 (render_size, render_size, 3)."""
-        return None if self.render_mode is None else self.render_state(self.get_state())
-
-    def render_state(self, state: np.ndarray) -> np.ndarray:
-        """The large picture of ``state``, uint8 (render_size, render_size, 3), for videos."""
-        raise NotImplementedError
-
-    def get_state(self) -> np.ndarray:
-        """Picture, label and view, float64 (2 + V,)."""
-        return self._state.copy()
-
-    def set_state(self, state: np.ndarray) -> None:
-        """Shows exactly the view ``state`` (2 + V,)."""
-        self._state = self._as_state(state)
-
-    snapshot, restore = get_state, set_state  # the state is all there is
-
-    def observe_state(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """The observation of ``state`` (2 + V,), without touching the simulation."""
-        state = self._as_state(state)
+    def _observe(self, state: np.ndarray) -> dict[str, np.ndarray]:
         return {"pixels": self._view(self._pictures[int(state[0])], state[NUM_NAMES:], self.image_size)}
 
     def relations(self, state: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
@@ -158,11 +116,6 @@ class PictureViews(gym.Env):
             )
         values[NUM_NAMES:] = view
         return values
-
-    def _info(self, state: np.ndarray) -> dict[str, Any]:
-        if self.goal_state is None:
-            return {"state": state}
-        return {"state": state, "is_success": bool(self.reached(state, self.goal_state))}
 
 
 class Saccades(PictureViews):
@@ -273,12 +226,6 @@ def _colour_change(brightness: float, contrast: float, saturation: float, hue: f
     return np.column_stack([contrast * brightness * turn, [offset] * 3])
 
 
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < MIN_IMAGE_SIZE:
-            raise ValueError(f"{name} must be a whole number >= {MIN_IMAGE_SIZE}, got {size!r}")
-
-
 def _check_glimpse(picture_size: int, image_size: int) -> None:
     if image_size >= picture_size:
         raise ValueError(
@@ -317,7 +264,7 @@ class PicturePlayer:
     """
 
     def __init__(self, source: str | Path = DIGITS, picture_size: int = 96, label: str = "scripted"):
-        _check_sizes(picture_size=picture_size)
+        check_sizes(picture_size=picture_size)
         self.source, self.picture_size, self.label = str(source), int(picture_size), label
         self._labels = load_pictures(source, picture_size)[1]
 
@@ -366,7 +313,7 @@ class SaccadePlayer(PicturePlayer):
         inhibition: float = 0.2,
     ):
         super().__init__(source, picture_size, label)
-        _check_sizes(image_size=image_size)
+        check_sizes(image_size=image_size)
         _check_glimpse(picture_size, image_size)
         if not 0 <= inhibition < float("inf"):
             raise ValueError(f"inhibition must be >= 0, a share of the picture, got {inhibition!r}")
