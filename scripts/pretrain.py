@@ -4,23 +4,19 @@ python scripts/pretrain.py model=i_jepa data=digits
 python scripts/pretrain.py model=seq_jepa env=object_views
 """
 
-import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
-from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
+from worldjepa.config import RUN_SCHEMA, checked_main
 from worldjepa.evaluation.report import write_report
 from worldjepa.evaluation.views import VIEWS_FILE, summary_of
-from worldjepa.footprint import Footprint
 from worldjepa.pretraining import PretrainSettings, pretrain_run
-from worldjepa.runs import judge_views, machine, open_run, open_store, read_json, train_run, view_world
-from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
+from worldjepa.runs import judge_views, read_json, train_whole_run, view_world
+from worldjepa.training import Interrupted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
@@ -49,32 +45,16 @@ def run_pictures(config: DictConfig) -> None:
 
 
 def run_views(config: DictConfig, run_dir: Path) -> None:
-    # Under `accelerate launch` every process comes here: the first one collects and judges, all of them train.
-    first = int(os.environ.get("RANK", 0)) == 0
-    with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
-        if first:
-            footprint = prepare(config, run_dir)
-    if not is_trained(run_dir):
-        with footprint.stage("training") if first else nullcontext():
-            launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
-    if first:
-        if not (run_dir / VIEWS_FILE).is_file():
-            with footprint.stage("judging"):
-                judge_views(run_dir, config)
-        page = write_report(run_dir)
-        print(summary_of(read_json(run_dir / VIEWS_FILE), list(config.views.lengths)))
-        print(f"{footprint.minutes:.1f} minutes in all; open {page}")
-
-
-def prepare(config: DictConfig, run_dir: Path) -> Footprint:
     view_world(config)  # says at once where there is none
-    open_run(run_dir, config)
-    footprint = Footprint(run_dir)
-    with footprint.stage("collection"):
-        store, sentence = open_store(config)
-    footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
-    print(sentence)
-    return footprint
+    footprint = train_whole_run(run_dir, config)
+    if footprint is None:
+        return
+    if not (run_dir / VIEWS_FILE).is_file():
+        with footprint.stage("judging"):
+            judge_views(run_dir, config)
+    page = write_report(run_dir)
+    print(summary_of(read_json(run_dir / VIEWS_FILE), list(config.views.lengths)))
+    print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 
 def check_model() -> None:

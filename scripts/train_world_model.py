@@ -1,22 +1,19 @@
 """From nothing to a planner that works; see ``python scripts/train_world_model.py --help``."""
 
-import os
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 import torch
-from accelerate import PartialState
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from policies.judging import draw_figures, judge_run, summary
-from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
+from worldjepa.config import RUN_SCHEMA, checked_main
 from worldjepa.evaluation.report import write_report
 from worldjepa.footprint import Footprint
-from worldjepa.runs import PLANNING_FILE, machine, open_run, open_store, read_json, train_run
-from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
+from worldjepa.runs import PLANNING_FILE, read_json, train_whole_run
+from worldjepa.training import Interrupted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
@@ -33,26 +30,9 @@ def main(config: DictConfig) -> None:
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    # Under `accelerate launch` every process comes here: the first one collects and judges, all of them train.
-    first = int(os.environ.get("RANK", 0)) == 0
-    with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
-        if first:
-            footprint = prepare(config, run_dir)
-    if not is_trained(run_dir):
-        with footprint.stage("training") if first else nullcontext():
-            launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
-    if first:
+    footprint = train_whole_run(run_dir, config)
+    if footprint is not None:
         show(config, run_dir, footprint)
-
-
-def prepare(config: DictConfig, run_dir: Path) -> Footprint:
-    open_run(run_dir, config)
-    footprint = Footprint(run_dir)
-    with footprint.stage("collection"):
-        store, sentence = open_store(config)
-    footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
-    print(sentence)
-    return footprint
 
 
 def show(config: DictConfig, run_dir: Path, footprint: Footprint) -> None:

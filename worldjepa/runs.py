@@ -13,8 +13,10 @@ runs/<name>/config.yaml            what was asked for, resolved
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
+from worldjepa.footprint import Footprint
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
-from worldjepa.training import num_cores, pick_device, train, write_model
+from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
 JUDGING = ("evaluation", "planner", "planning", "cost", "views")
@@ -167,6 +170,34 @@ def train_run(run_dir: str) -> None:
     state.destroy_process_group()
 
 
+def train_whole_run(run_dir: Path, config: DictConfig) -> Footprint | None:
+    """Collects what is missing and trains the run to its end, in as many processes as it asks for.
+
+    Under ``accelerate launch`` every process comes here: the first one collects, all of them train.
+
+    Returns:
+        The run's footprint, for what is still to be done; None in processes that only train.
+    """
+    first = int(os.environ.get("RANK", 0)) == 0
+    with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
+        if first:
+            footprint = _prepare(run_dir, config)
+    if not is_trained(run_dir):
+        with footprint.stage("training") if first else nullcontext():
+            launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+    return footprint if first else None
+
+
+def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
+    open_run(run_dir, config)
+    footprint = Footprint(run_dir)
+    with footprint.stage("collection"):
+        store, sentence = open_store(config)
+    footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
+    print(sentence)
+    return footprint
+
+
 def view_world(config: DictConfig):
     """A run's environment, a :class:`worldjepa.evaluation.views.ViewWorld`.
 
@@ -175,13 +206,10 @@ def view_world(config: DictConfig):
     """
     if "encoder" not in config:
         raise ValueError("this model learns from pictures alone; with env=, use model=seq_jepa, sie, vicreg or lejepa")
-    world, lengths, length = (
-        env_factory(config).build().unwrapped,
-        list(config.views.lengths),
-        config.env.collect.num_frames,
-    )
+    world = env_factory(config).build().unwrapped
     if not hasattr(world, "relations") or config.env.frameskip != 1:
         raise ValueError(f"{config.env.id} shows no views of things; use env=object_views, saccades or augmentations")
+    lengths, length = list(config.views.lengths), config.env.collect.num_frames
     if length < PATH_LENGTH or not lengths or not all(1 <= n <= length for n in lengths):
         raise ValueError(
             f"views.lengths must be numbers from 1 to the {length} views of each thing (env.collect.num_frames, "

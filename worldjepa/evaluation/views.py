@@ -155,10 +155,12 @@ def measure_views(
         far = _pairs(beyond)
         far_targets = world.relations(*_states_of(beyond, far))
         results |= _scores("r2/beyond", probe, _features_of(beyond.latent, far), far_targets)
-    results["accuracy/encoder"] = accuracy(*(_windows(views, 1, _mean_latent) for views in (train, held_out)))
-    for length in lengths:
-        seen = (_windows(views, length, _mean_latent) for views in (train, held_out))
-        results[f"accuracy/mean/{length}"] = accuracy(*seen)
+    means = {
+        length: accuracy(*(_windows(views, length, _mean_latent) for views in (train, held_out)))
+        for length in {1, *lengths}
+    }
+    results["accuracy/encoder"] = means[1]
+    results |= {f"accuracy/mean/{length}": means[length] for length in lengths}
     if not hasattr(model.predictor, "aggregate"):
         return results
     if hasattr(model.encoder, "represent"):
@@ -166,19 +168,19 @@ def measure_views(
     for length in lengths:
         seen = (_windows(views, length, partial(aggregates, model)) for views in (train, held_out))
         results[f"accuracy/aggregate/{length}"] = accuracy(*seen)
-    alone, test_alone = (aggregates(model, v.latent.flatten(0, 1)[:, None], None) for v in (train, held_out))
-    alone, test_alone = alone.unflatten(0, train.latent.shape[:2]), test_alone.unflatten(0, held_out.latent.shape[:2])
+    alone, test_alone = (
+        torch.stack([aggregates(model, view[:, None], views.action[:, :0]) for view in views.latent.unbind(1)], 1)
+        for views in (train, held_out)
+    )
     probe = fit_relations(_features_of(alone, pairs), targets, seed)
     results |= _scores("r2/aggregate", probe, _features_of(test_alone, test_pairs), test_targets)
     return results | _integrate_paths(model, world, train, held_out, seed)
 
 
 @torch.no_grad()
-def aggregates(model: nn.Module, latent: Tensor, action: Tensor | None) -> Tensor:
-    """(M,n,D), (M,n-1,A) or None for single views -> (M, aggregate_dim) on the CPU, in eval mode."""
+def aggregates(model: nn.Module, latent: Tensor, action: Tensor) -> Tensor:
+    """(M,n,D), (M,n-1,A) -> (M, aggregate_dim) on the CPU, in eval mode."""
     device = next(model.parameters()).device
-    if action is None:
-        action = torch.zeros(len(latent), 0, model.action_dim)
     was_training, parts = model.training, []
     model.eval()
     try:
@@ -231,16 +233,15 @@ def fit_relations(
     moments = (*_mean_and_std(features), *_mean_and_std(wanted))
     mean, std, target_mean, target_std = moments
     wanted = (wanted - target_mean) / target_std
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    net = nn.Sequential(
-        nn.Linear(features.shape[-1], width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, wanted.shape[-1]),
-    )
-    torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Linear(features.shape[-1], width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, wanted.shape[-1]),
+        )
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():
@@ -301,20 +302,19 @@ def _integrate_paths(model, world: ViewWorld, train: Views, held_out: Views, see
         "no_action": lambda z, a: (z, mean_action.expand_as(a)),
         "action_alone": lambda z, a: (mean_latent.expand_as(z), a),
     }
+    paths = []  # (latents and actions from every start, relations): these are the same whatever is given
+    for views in (train, held_out):
+        starts = _starts(views, PATH_LENGTH, NUM_PATHS)
+        pieces = [(views.latent[:, s : s + PATH_LENGTH], views.action[:, s : s + PATH_LENGTH - 1]) for s in starts]
+        first, last = (np.concatenate(views.state[:, np.add(starts, k)]) for k in (0, PATH_LENGTH - 1))
+        paths.append((pieces, world.relations(first, last)))
+    (_, targets), (_, test_targets) = paths
     results = {}
     for name, change in given.items():
-        parts = []
-        for views in (train, held_out):
-            starts = _starts(views, PATH_LENGTH, NUM_PATHS)
-            features = [
-                aggregates(model, *change(views.latent[:, s:end], views.action[:, s : end - 1]))
-                for s, end in ((s, s + PATH_LENGTH) for s in starts)
-            ]
-            ends = np.stack([views.state[:, s + PATH_LENGTH - 1] for s in starts], 1)
-            relations = world.relations(np.stack([views.state[:, s] for s in starts], 1), ends)
-            flat = {key: value.reshape(-1, value.shape[-1]) for key, value in relations.items()}
-            parts.append((torch.stack(features, 1).flatten(0, 1), flat))
-        (features, targets), (test_features, test_targets) = parts
+        features, test_features = (
+            torch.stack([aggregates(model, *change(*piece)) for piece in pieces], 1).flatten(0, 1)
+            for pieces, _ in paths
+        )
         results |= _scores(f"path/{name}", fit_relations(features, targets, seed), test_features, test_targets)
     return results
 
