@@ -12,6 +12,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 
+from envs import pusht_flow
 from envs.pusht_physics import (
     AGENT_RADIUS,
     ARENA,
@@ -60,6 +61,7 @@ class Renderer:
     def __init__(self, image_size: int):
         self.image_size = whole_size("image_size", image_size)
         self._scale = self.image_size / ARENA
+        self.rectangles = np.stack(tee_rectangles(self._outline))  # what the block covers, see envs.pusht_flow
         bleed = self._bleed / self._scale
         # Stem first: the bar lies on top.
         shapes = [tee_rectangles(grow)[k] for k in (1, 0) for grow in (self._outline - bleed, -self._outline - bleed)]
@@ -234,6 +236,19 @@ class PushT(gym.Env):
     def render_state(self, state: np.ndarray) -> np.ndarray:
         """The large picture of ``state`` (5,) or (7,), uint8 (render_size, render_size, 3), for videos."""
         return self._draw_large(as_state(state))
+
+    def flow(self, state: np.ndarray, next_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where what ``pixels`` show at ``state`` is at ``next_state``, both (5,) or (7,).
+
+        Flow: float32 (image_size, image_size, 2), px of the picture to the right and down, of the middle of every
+        pixel. Visible: bool (image_size, image_size): that point is in the frame at ``next_state``, and nothing covers
+        it there.
+        """
+        return pusht_flow.flow(as_state(state), as_state(next_state), self._draw.image_size, self._draw.rectangles)
+
+    def segments(self, state: np.ndarray) -> np.ndarray:
+        """int64 (image_size, image_size): 0 the floor, 1 the block, 2 the agent at ``state`` (5,) or (7,)."""
+        return pusht_flow.segments(as_state(state), self._draw.image_size, self._draw.rectangles)
 
     def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): agent and block position (4 numbers) within 20 px, block angle within 20 degrees."""

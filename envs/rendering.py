@@ -126,20 +126,68 @@ class Renderer:
 
     def draw(self, model, data, camera) -> np.ndarray:
         """uint8 (height, width, 3) of ``data`` (after ``mj_forward``) as ``camera`` (mujoco.MjvCamera) sees it."""
+        self._update(model, data, camera)
+        self._render(None)
+        return self._picture[::-1].copy()  # OpenGL's first row is the lowest
+
+    def draw_depth(self, model, data, camera):
+        """What :meth:`draw` shows, as geometry: depth, items, scene.
+
+        depth: float64 (height, width), m along the camera's axis; inf where nothing is but the sky.
+        items: int64 (height, width), which of ``scene.geoms`` is seen; -1 for the sky. What is more transparent than
+            opaque is looked through.
+        scene: mujoco.MjvScene, valid until the next drawing.
+
+        Raises:
+            ValueError: the picture has smooth edges (``pretty``), which mix what is seen, or no perspective.
+        """
+        import mujoco
+
+        if self.pretty:
+            raise ValueError("depth needs a renderer with pretty=False, got a pretty one")
+        self._update(model, data, camera)
+        scene, number_of = self._scene, {}
+        view = mujoco.mjv_averageCamera(*scene.camera)
+        if view.orthographic:
+            raise ValueError("depth needs a camera with perspective, got an orthographic one; choose another camera")
+        for number, geom in enumerate(scene.geoms[: scene.ngeom]):
+            if geom.rgba[3] < 0.5:
+                geom.segid = -1
+            number_of[geom.segid] = number
+        number_of[-1] = -1
+        flags = [mujoco.mjtRndFlag.mjRND_SEGMENT.value, mujoco.mjtRndFlag.mjRND_IDCOLOR.value]
+        scene.flags[flags] = 1
+        buffer = np.empty((self.height, self.width), np.float32)
+        self._mujoco_context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR.value  # keeps float32's precision
+        self._render(buffer)
+        scene.flags[flags] = 0
+        near, far = 1 / view.frustum_near, 1 / view.frustum_far
+        depth = 1 / (far + (near - far) * buffer[::-1].astype(np.float64))
+        shown = self._picture[::-1].astype(np.int64) @ (1, 1 << 8, 1 << 16) - 1
+        known, where = np.unique(shown, return_inverse=True)
+        items = np.array([number_of[number] for number in known.tolist()])[where].reshape(shown.shape)
+        depth[items < 0] = np.inf
+        return depth, items, scene
+
+    def _update(self, model, data, camera) -> None:
+        import mujoco
+
+        every = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(model, data, self._option, None, camera, every, self._scene)
+
+    def _render(self, depth: np.ndarray | None) -> None:
         import mujoco
 
         if not self._is_current():
             self._context.make_current()
-        every = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._option, None, camera, every, self._scene)
         mujoco.mjr_render(self._viewport, self._scene, self._mujoco_context)
-        mujoco.mjr_readPixels(self._picture, None, self._viewport, self._mujoco_context)
-        return self._picture[::-1].copy()  # OpenGL's first row is the lowest
+        mujoco.mjr_readPixels(self._picture, depth, self._viewport, self._mujoco_context)
 
 
-def _free(*contexts) -> None:
-    for context in contexts:
-        context.free()
+def _free(mujoco_context, context) -> None:
+    context.make_current()  # what MuJoCo's frees has numbers that another context's may have too
+    mujoco_context.free()
+    context.free()
 
 
 def make_camera(model, name: str | None):

@@ -7,9 +7,10 @@ holds them too.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 
+from envs.mujoco_flow import FINE, View, flow_between, look, segments
 from envs.rendering import Renderer, make_camera, pick_backend
 from envs.reset_options import state_and_goal
 
@@ -213,6 +215,21 @@ class MujocoEnv(gym.Env):
         """The large picture of ``state`` (S,), uint8 (render_size, render_size, 3), for videos."""
         return self._draw(self._as_state(state), self.render_size, pretty=True)
 
+    def flow(self, state: np.ndarray, next_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where what ``pixels`` show at ``state`` (S,) is at ``next_state``, without touching the simulation.
+
+        Flow: float32 (image_size, image_size, 2), px to the right and down, of the middle of every pixel. Visible: bool
+        (image_size, image_size): that point is in the frame at ``next_state``, and nothing covers it there.
+        """
+        return flow_between(self._look(state), self._look(next_state))
+
+    def segments(self, state: np.ndarray) -> np.ndarray:
+        """int64 (image_size, image_size): the body that is seen at ``state`` (S,); 0 for all that cannot move.
+
+        A tendon's string has the number of bodies plus its own.
+        """
+        return segments(self._look(state), self.model)
+
     def reached(self, state: np.ndarray, goal_state: np.ndarray) -> np.ndarray:
         """bool (...): every place lies within its tolerance of the goal's."""
         return np.all(self._relative_distances(state, goal_state) < 1, 0)
@@ -259,6 +276,17 @@ class MujocoEnv(gym.Env):
 
     def _draw(self, state: np.ndarray, size: int, pretty: bool) -> np.ndarray:
         renderer = _renderer(self._key, size, pretty, _Unhashed(self.model))
+        with self._posed(state) as data:
+            return renderer.draw(self.model, data, self._camera)
+
+    def _look(self, state: np.ndarray) -> View:
+        renderer = _renderer(self._key, FINE * self.image_size, False, _Unhashed(self.model))
+        with self._posed(self._as_state(state)) as data:
+            return look(renderer, self.model, data, self._camera)
+
+    @contextlib.contextmanager
+    def _posed(self, state: np.ndarray) -> Iterator[mujoco.MjData]:
+        """What is drawn, posed as ``state`` says; the model holds the state's extra numbers meanwhile."""
         now = self._get_extra()
         self._set_extra(state[self.num_native :])
         # Always drawn from the state alone: after a step, some simulators' body poses lag behind their joints.
@@ -267,9 +295,10 @@ class MujocoEnv(gym.Env):
         mujoco.mj_comPos(self.model, self._drawn)
         mujoco.mj_camlight(self.model, self._drawn)
         mujoco.mj_tendon(self.model, self._drawn)
-        picture = renderer.draw(self.model, self._drawn, self._camera)
-        self._set_extra(now)
-        return picture
+        try:
+            yield self._drawn
+        finally:
+            self._set_extra(now)
 
 
 class _Unhashed:
