@@ -11,6 +11,12 @@ register(
     max_episode_steps=1000,
     disable_env_checker=True,
 )
+register(
+    "worldjepa/MovingShapes-v0",
+    entry_point="envs.moving_shapes:MovingShapes",
+    max_episode_steps=1000,
+    disable_env_checker=True,
+)
 for name in ("Saccades", "Augmentations"):
     register(
         f"worldjepa/{name}-v0",
