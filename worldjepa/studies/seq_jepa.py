@@ -78,6 +78,8 @@ def plan(command: str) -> None:
     for split, name in (("scripted", "pusht_success"), ("human", "pusht_human_success")):
         if outcomes(jobs, split, "planner", "any"):
             figures[name] = rate_figure(outcomes(jobs, split, "planner", "any"))
+    angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
+    figures["pusht_angle_r2"] = mean_figure(angles)
     figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in jobs])
     _write(command, figures)
 
