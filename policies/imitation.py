@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from policies.chunk_policy import build_model
 from policies.diffusion import DiffusionModel, DiffusionSystem
-from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, load_world_model, save_tensors
+from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, load_world_model, save_tensors, start_from
 from worldjepa.config import TrainSettings
 from worldjepa.datasets.chunks import Chunks
 from worldjepa.datasets.splits import pixel_mean, split_episodes
@@ -96,6 +96,7 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
         model.fit(state, chunks.statistics("action"))
         encoder = model.encoder
     if config.run is None:
+        start_from(encoder)
         encoder.normalizer.fit(pixel_mean(store, chunks.episodes, num_frames=2000, seed=0))
     elif policy.name != "diffusion":  # there the plugin has loaded them
         encoder.load_state_dict(load_world_model(config.run)[0].encoder.state_dict())

@@ -1,7 +1,8 @@
-"""Pre-trains without labels and probes what was learned: a static JEPA on pictures, or on views of things (env=...).
+"""Pre-trains without labels and probes what was learned: from pictures, or in an environment (env=...).
 
 python scripts/pretrain.py model=i_jepa data=digits
 python scripts/pretrain.py model=seq_jepa env=object_views
+python scripts/pretrain.py model=mc_jepa env=moving_shapes
 """
 
 import sys
@@ -11,24 +12,34 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from worldjepa.config import RUN_SCHEMA, checked_main
+from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
+from worldjepa.evaluation.motion import MOTION_FILE
 from worldjepa.evaluation.report import write_report
 from worldjepa.evaluation.views import VIEWS_FILE, summary_of
 from worldjepa.pretraining import PretrainSettings, pretrain_run
-from worldjepa.runs import judge_views, read_json, train_whole_run, view_world
+from worldjepa.runs import judge_motion, judge_views, motion_world, read_json, train_whole_run, view_world
 from worldjepa.training import Interrupted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
 ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
-# Pictures that fit in memory and episodes of a world are trained on by different settings.
-CONFIG = "pretrain_views" if any(word.startswith("env=") for word in sys.argv[1:]) else "pretrain"
+ConfigStore.instance().store("base_pretrain_motion", {"train": TrainSettings})
+
+
+def config_for(words: list[str]) -> str:
+    """Pictures that fit in memory, views of things and pictures that move are trained on by different settings."""
+    if "model=mc_jepa" in words:
+        return "pretrain_motion"
+    return "pretrain_views" if any(word.startswith("env=") for word in words) else "pretrain"
+
+
+CONFIG = config_for(sys.argv[1:])
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name=CONFIG)
 def main(config: DictConfig) -> None:
     try:
-        run_views(config, Path(config.run_dir)) if CONFIG == "pretrain_views" else run_pictures(config)
+        {"pretrain": run_pictures, "pretrain_views": run_views, "pretrain_motion": run_motion}[CONFIG](config)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -44,7 +55,8 @@ def run_pictures(config: DictConfig) -> None:
     )
 
 
-def run_views(config: DictConfig, run_dir: Path) -> None:
+def run_views(config: DictConfig) -> None:
+    run_dir = Path(config.run_dir)
     view_world(config)  # says at once where there is none
     footprint = train_whole_run(run_dir, config)
     if footprint is None:
@@ -54,6 +66,20 @@ def run_views(config: DictConfig, run_dir: Path) -> None:
             judge_views(run_dir, config)
     page = write_report(run_dir)
     print(summary_of(read_json(run_dir / VIEWS_FILE), list(config.views.lengths)))
+    print(f"{footprint.minutes:.1f} minutes in all; open {page}")
+
+
+def run_motion(config: DictConfig) -> None:
+    run_dir = Path(config.run_dir)
+    motion_world(config)  # says at once what cannot be judged
+    footprint = train_whole_run(run_dir, config)
+    if footprint is None:
+        return
+    if not (run_dir / MOTION_FILE).is_file():
+        with footprint.stage("judging"):
+            judge_motion(run_dir, config)
+    page = write_report(run_dir)
+    print("; ".join(f"{name} {value:.3g}" for name, value in read_json(run_dir / MOTION_FILE).items()))
     print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 

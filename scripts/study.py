@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from worldjepa.runs import machine
-from worldjepa.studies import act_jepa, i_jepa_digits, mujoco, pusht, seq_jepa, variants
+from worldjepa.studies import act_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, variants
 from worldjepa.studies.record import write_result
 from worldjepa.studies.tables import update_tables
 
@@ -39,6 +39,14 @@ def views(command: str) -> None:
     seq_jepa.run(command, steps=1400)
 
 
+def motion(command: str) -> None:
+    mc_jepa.run(command, steps=1000)
+
+
+def motion_transfer(command: str) -> None:
+    mc_jepa.transfer(command, steps=1000, policy_steps=2000)
+
+
 STUDIES = {
     "pusht": (pusht_default, "the default job, three seeds from nothing (about an hour on 2 cores)"),
     "pusht_long": (pusht_long, "+experiment=pusht_long, one seed (about 90 minutes on 2 cores)"),
@@ -52,6 +60,8 @@ STUDIES = {
         seq_jepa.plan,
         "seq-JEPA plans in PushT, three seeds (over an hour; joins seq_jepa)",
     ),
+    "mc_jepa": (motion, "flow and content of moving shapes, five kinds, three seeds (resumable)"),
+    "mc_jepa_pusht": (motion_transfer, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
     ("types", "files"),
-    ("layers", "normalizer", "tokens"),
+    ("layers", "motion", "normalizer", "tokens"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
     ("systems",),
     ("costs",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,75 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def start_from(encoder: nn.Module) -> None:
+    """Gives a new encoder the weights of the run it names as ``init``, if it names one.
+
+    A part that both have, such as the pyramid, must be the same in both. What the other run lacks, such as a head,
+    stays as it is, and so do statistics of the data, which are no weights.
+
+    Raises:
+        ValueError: no such run, no part in common, or one that differs.
+    """
+    named = [part for part in encoder.modules() if getattr(part, "init", None) is not None]
+    for part in named:
+        path = Path(part.init) / MODEL_FILE
+        found = {
+            name.removeprefix("encoder."): x for name, x in load_tensors(path)[0].items() if name[:8] == "encoder."
+        }
+        mine = dict(part.named_parameters())
+        common = {name.split(".")[0] for name in mine} & {name.split(".")[0] for name in found}
+        ours, theirs = (
+            {name: tuple(x.shape) for name, x in weights.items() if name.split(".")[0] in common}
+            for weights in (mine, found)
+        )
+        if not common or ours != theirs:
+            differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+            raise ValueError(
+                f"{path}: expected an encoder with the same layers, got others: "
+                f"{ {name: (ours.get(name), theirs.get(name)) for name in differing[:3]} } (here, there); "
+                f"give this encoder the settings in {path.parent / CONFIG_FILE}, or take encoder.init=null"
+            )
+        with torch.no_grad():
+            for name in ours:
+                mine[name].copy_(found[name])
+
+
+def load_motion_model(run_dir: str | Path):
+    """The trained model of motion and content of a run (MC-JEPA), in eval mode on CPU, and its configuration.
+
+    Returns:
+        (MotionModel, dict).
+
+    Raises:
+        ValueError: no such run, or weights that do not fit its configuration.
+    """
+    from hydra.utils import instantiate
+
+    from worldjepa.systems.mc_jepa import MotionModel
+
+    config = read_config(run_dir)
+    tensors, _ = load_tensors(Path(run_dir) / MODEL_FILE)
+    moves = any(name.startswith("predictor.") for name in tensors)
+    model = MotionModel(instantiate(config["encoder"]), instantiate(config["predictor"]) if moves else None)
+    load_weights(model, tensors, Path(run_dir) / MODEL_FILE)
+    return model.eval(), config
+
+
+def learns_motion(config: Mapping[str, Any]) -> bool:
+    """Whether a run's configuration asks for a model of motion and content (MC-JEPA), no world model."""
+    return "content_views" in config
+
+
+def read_config(run_dir: str | Path) -> dict[str, Any]:
+    """The resolved configuration of a run; a ValueError where there is none."""
+    from omegaconf import OmegaConf
+
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"{run_dir}: expected a run with {CONFIG_FILE} and {MODEL_FILE}; give run=<its directory>")
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+
+
 def load_world_model(run_dir: str | Path):
     """The trained world model of a run, in eval mode on CPU, and its resolved configuration.
 
@@ -92,15 +162,17 @@ def load_world_model(run_dir: str | Path):
         ValueError: no such run, no configuration, or weights that do not fit it.
     """
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
     from worldjepa.systems.world_model import build_world_model
     from worldjepa.types import EnvSpec
 
     run_dir = Path(run_dir)
-    if not (run_dir / CONFIG_FILE).is_file():
-        raise ValueError(f"{run_dir}: expected a run with {CONFIG_FILE} and {MODEL_FILE}; give run=<its directory>")
-    config = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG_FILE), resolve=True)
+    config = read_config(run_dir)
+    if learns_motion(config):
+        raise ValueError(
+            f"{run_dir} holds a model of motion and content, no world model; start one from it with "
+            f"encoder=pyramid encoder.init={run_dir}"
+        )
     tensors, metadata = load_tensors(run_dir / MODEL_FILE)
     if "spec" not in metadata:
         raise ValueError(f"{run_dir / MODEL_FILE}: holds no environment specification; it was not saved by worldjepa")

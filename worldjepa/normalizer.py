@@ -27,14 +27,32 @@ class PixelNormalizer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Grey levels (B,T,3,height,width), uint8 or float -> float32 (B*T,3,height,width), zero mean, order one."""
-        if pixels.ndim != 5 or tuple(pixels.shape[-3:]) != tuple(self.mean.shape):
+        size = ("height", "width") if self.image_size is None else (self.image_size, self.image_size)
+        if pixels.ndim != 5 or pixels.shape[2] != 3 or (self.image_size and tuple(pixels.shape[-2:]) != size):
             raise ValueError(
-                f"pixels: expected uint8 (B,T,3,{self.image_size},{self.image_size}), got {tuple(pixels.shape)}; "
+                f"pixels: expected uint8 (B,T,3,{size[0]},{size[1]}), got {tuple(pixels.shape)}; "
                 "render the environment at the size the model was trained on"
             )
         # In place after the conversion: at thousands of pictures a second every pass over them counts.
         pictures = rearrange(pixels, "b t c h w -> (b t) c h w").to(torch.float32, copy=True)
         return pictures.sub_(self.mean).mul_(1 / self.scale)
+
+
+class ColorNormalizer(PixelNormalizer):
+    """Subtracts the data's mean *colour*, the same everywhere: for encoders of pictures of any size.
+
+    Args:
+        image_size: height = width, where what follows takes one size alone; None takes all.
+        scale: grey levels that become 1.
+    """
+
+    def __init__(self, image_size: int | None = None, scale: float = 60.0):
+        super().__init__(1, scale)  # a mean picture of one pixel is a colour
+        self.image_size = image_size
+
+    def fit(self, mean_picture: Tensor) -> None:
+        """Takes the mean picture (3,height,width), grey levels 0..255."""
+        self.mean.copy_(mean_picture.mean((1, 2), keepdim=True))
 
 
 class ActionNormalizer(nn.Module):

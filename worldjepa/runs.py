@@ -5,7 +5,8 @@ runs/<name>/config.yaml            what was asked for, resolved
             checkpoint.safetensors where to go on after an interruption
             metrics.jsonl          training curves
             refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
-            planning.json          the judgement; views.json of what has learned from views of things
+            planning.json          the judgement; views.json of what has learned from views of things, motion.json of
+                                   what has learned from pictures that move
             figures.npz, videos/   what the report shows
             report.html
 """
@@ -16,7 +17,9 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +28,47 @@ import torch
 from accelerate import PartialState
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from worldjepa.checkpoint import CONFIG_FILE, load_world_model
+from worldjepa.checkpoint import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    STATE_FILE,
+    learns_motion,
+    load_motion_model,
+    load_world_model,
+    start_from,
+)
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
+from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.motion import (
+    MOTION_FIGURES,
+    MOTION_FILE,
+    measure_carrying,
+    measure_content,
+    measure_folder,
+    measure_pairs,
+    motion_figures,
+    motion_film,
+    opencv_errors,
+)
 from worldjepa.evaluation.representation import measure_representation
+from worldjepa.evaluation.video import write_film
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
 from worldjepa.footprint import Footprint
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
+from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-JUDGING = ("evaluation", "planner", "planning", "cost", "views")
+JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion")
 CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
 MINIMUM_DISK_GB = 0.5
 PLANNING_FILE = "planning.json"
@@ -73,7 +99,7 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
         if any(key.startswith(JUDGING) for key in changed):
-            for name in (PLANNING_FILE, VIEWS_FILE):
+            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE):
                 (run_dir / name).unlink(missing_ok=True)  # it was judged by other settings
     check_disk(run_dir, MINIMUM_DISK_GB)
     try:
@@ -115,8 +141,7 @@ def player_factory(node: str | DictConfig) -> Factory:
 
 def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelSystem, Windows, TrainSettings]:
     """System with the data's statistics in it, training clips and settings, from a resolved configuration."""
-    values = OmegaConf.to_container(config.train, resolve=True)
-    settings = TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
+    settings = train_settings(config)
     size = settings.clip_frames, config.env.frameskip, tuple(config.observations)
     windows = Windows(store, *size, policies=config.env.get("policies"))
     torch.manual_seed(settings.seed)
@@ -129,6 +154,33 @@ def build_training(config: DictConfig, store: EpisodeStore) -> tuple[WorldModelS
     return system, windows, settings
 
 
+def build_motion(config: DictConfig, store: EpisodeStore) -> tuple[McJepa, Windows, TrainSettings]:
+    """As :func:`build_training`, for a model of motion and content (MC-JEPA)."""
+    settings = train_settings(config)
+    size = settings.clip_frames, config.env.frameskip, ("pixels",)
+    windows = Windows(store, *size, policies=config.env.get("policies"))
+    torch.manual_seed(settings.seed)
+    encoder, objective = instantiate(config.encoder), instantiate(config.objective)
+    encoder.normalizer.fit(pixel_mean(store, windows.episodes, num_frames=2000, seed=0))
+    system = build_mc_jepa(
+        encoder,
+        partial(instantiate, config.predictor),
+        dict(objective.terms),
+        dict(objective.weights),
+        dict(objective.starts),
+        list(config.expander),
+        instantiate(config.content_views),
+        config.frozen_encoder,
+    )
+    return system, windows, settings
+
+
+def train_settings(config: DictConfig) -> TrainSettings:
+    """The section ``train`` of a resolved configuration, checked."""
+    values = OmegaConf.to_container(config.train, resolve=True)
+    return TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
+
+
 def fit_normalizers(model: WorldModel, windows: Windows) -> None:
     """Takes mean picture and action spread from the training split."""
     if "pixels" in windows.observations:
@@ -138,11 +190,15 @@ def fit_normalizers(model: WorldModel, windows: Windows) -> None:
     model.action_normalizer.fit(torch.zeros_like(std), std.square().mean().sqrt().expand_as(std))
 
 
-def probe_clips(store: EpisodeStore, windows: Windows):
-    """Training and held-out clips for probes, (Segment, Segment); the same ones throughout a run."""
+def evaluator(config: DictConfig, store: EpisodeStore, windows: Windows) -> Callable[[nn.Module], dict[str, float]]:
+    """What is measured while training, on clips of held-out episodes; the same ones throughout a run."""
+    env = env_factory(config).build().unwrapped
     size = windows.num_steps, windows.frameskip, windows.observations
-    held_out = Windows(store, *size, "held_out", windows.policies)
-    return windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
+    held_out = Windows(store, *size, "held_out", windows.policies).sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
+    if learns_motion(config):
+        return lambda model: measure_pairs(model, env, held_out)
+    clips = windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out
+    return lambda model: measure_representation(model, *clips, env.probe_targets)
 
 
 def train_run(run_dir: str) -> None:
@@ -152,15 +208,14 @@ def train_run(run_dir: str) -> None:
     """
     config = OmegaConf.load(Path(run_dir) / CONFIG_FILE)
     store = EpisodeStore.open(config.env.store)
-    system, windows, settings = build_training(config, store)
-    train_clips, held_out_clips = probe_clips(store, windows)
-    env = env_factory(config).build().unwrapped
-
-    def evaluate(model: WorldModel) -> dict[str, float]:
-        return measure_representation(model, train_clips, held_out_clips, env.probe_targets)
-
+    build = build_motion if learns_motion(config) else build_training
+    system, windows, settings = build(config, store)
+    if not (Path(run_dir) / STATE_FILE).is_file():
+        start_from(system.model.encoder)
+    evaluate = evaluator(config, store, windows)
     train(system, windows, settings, Path(run_dir), evaluate)
-    refinement = RefinementSettings(**config.refinement)
+    # Without a predictor of latents there is nothing to go on with.
+    refinement = RefinementSettings(**config.get("refinement", {"steps": 0}))
     if refinement.steps and any(weight.requires_grad for weight in system.model.predictor.parameters()):
         refine(system, windows, settings, refinement, Path(run_dir), evaluate)
     state = PartialState()
@@ -189,6 +244,9 @@ def train_whole_run(run_dir: Path, config: DictConfig) -> Footprint | None:
 
 
 def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
+    init = config.encoder.get("init")
+    if init is not None and not (Path(init) / MODEL_FILE).is_file() and not (run_dir / STATE_FILE).is_file():
+        raise ValueError(f"encoder.init={init}: expected the folder of a trained run, found no {MODEL_FILE} there")
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
     with footprint.stage("collection"):
@@ -241,6 +299,48 @@ def judge_views(run_dir: Path, config: DictConfig) -> dict[str, float]:
     with written_whole(run_dir / "view_figures.npz") as beside:
         np.savez_compressed(beside, **pictures)
     write_text(run_dir / VIEWS_FILE, json.dumps(results, indent=1))
+    return results
+
+
+def motion_world(config: DictConfig):
+    """A run's environment, a :class:`worldjepa.evaluation.motion.FlowWorld` or one that does not know its flow.
+
+    Raises:
+        ValueError: nothing can be collected in it, or what is asked for cannot be judged.
+    """
+    if "collect" not in config.env or "demonstrations" not in config.data:
+        raise ValueError(
+            "model=mc_jepa learns from an environment's episodes: give env=moving_shapes, pusht, reacher, ..."
+        )
+    if config.motion.num_pairs < 1 or config.motion.num_scenes < 1:
+        raise ValueError(
+            "motion.num_pairs and motion.num_scenes must be >= 1, got "
+            f"{config.motion.num_pairs} and {config.motion.num_scenes}"
+        )
+    if config.motion.folder is not None:
+        find_flow_pairs(config.motion.folder)
+    return env_factory(config).build().unwrapped
+
+
+def judge_motion(run_dir: Path, config: DictConfig) -> dict[str, float]:
+    """Measures the flow and the content that a run has learned; writes ``motion.json``, pictures and a video."""
+    world, store, (model, _) = motion_world(config), EpisodeStore.open(config.env.store), load_motion_model(run_dir)
+    model.to(pick_device(config.train.device))
+    played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
+    windows = Windows(store, 2, observations=("pixels",), split="held_out", **played)
+    pairs = windows.sample(config.motion.num_pairs, PROBE_SEEDS[1], 0)
+    results = measure_pairs(model, world, pairs)
+    if model.predictor is not None:
+        if hasattr(world, "flow"):
+            results |= opencv_errors(world, pairs)
+        if config.motion.folder is not None:
+            results |= measure_folder(model, config.motion.folder)
+        write_film(run_dir / "videos" / "flow.mp4", motion_film(model, store, **played), frame_rate=4)
+    results |= measure_content(model, world, store, config.motion.num_scenes, config.env.get("policies"))
+    results |= measure_carrying(model, world, store, **played)
+    with written_whole(run_dir / MOTION_FIGURES) as beside:
+        np.savez_compressed(beside, **motion_figures(model, world, pairs))
+    write_text(run_dir / MOTION_FILE, json.dumps(results, indent=1))
     return results
 
 

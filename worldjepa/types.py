@@ -227,6 +227,28 @@ class Prediction:
 
 
 @dataclass
+class Motion:
+    """What was found in N pairs of pictures, both ways round; the input of MC-JEPA's training objectives.
+
+    Lists hold one entry per level, finest first. Entries of 2N are those of the first pictures with the motion to the
+    second ones, and then those of the second pictures with the motion back.
+
+    Attributes:
+        pictures: (2N,3,height_l,width_l) in 0..1, at full size and at every level's.
+        flow: (2N,2,height_l,width_l) px of that size, x to the right and y down; one per entry of ``pictures``.
+        seen: bool (2N,1,height_l,width_l) what neither leaves the picture nor is covered in the other one.
+        features: (2N,C_l,height_l,width_l) of every level: all sizes but the first.
+        views: (2,M,D) embeddings of two views each of M pictures; None where no term asks for them.
+    """
+
+    pictures: list[Tensor]
+    flow: list[Tensor]
+    seen: list[Tensor]
+    features: list[Tensor]
+    views: Tensor | None = None
+
+
+@dataclass
 class Plan:
     """What a planner returns.
 

@@ -16,6 +16,8 @@ TERMS = {
     "probe": "a simple reader trained afterwards, only to find out what the latents contain; it never trains the model",
     "R²": "share of a quantity's variance that is explained: 1 is perfect, 0 is no better than its mean",
     "RankMe": "effective number of dimensions in use; near 1 means that all pictures collapse to one latent",
+    "flow": "where each pixel of a picture has gone in the next one; its error (EPE) is the distance from there",
+    "J&F": "how well masks carried through a video fit: overlap of regions (J) and of contours (F), 1 is perfect",
     "held-out": "from episodes that no part of training ever saw, set apart for good",
     "block center": "where the T-shaped block is",
     "block angle": "which way the block is turned",

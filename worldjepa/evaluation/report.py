@@ -7,8 +7,9 @@ Files read, each optional; the page says which are missing:
 - ``metrics.jsonl`` (and ``refinement/metrics.jsonl``): a JSON object per line with ``step``, ``seconds`` and
   ``loss/<term>``, ``images_per_s`` or ``eval/<name>``.
 - ``figures.npz``: see :mod:`worldjepa.evaluation.figures`.
-- ``views.json`` and ``view_figures.npz``, in their place for a run that learned from views of things: see
-  :mod:`worldjepa.evaluation.view_figures`.
+- in their place ``views.json`` and ``view_figures.npz`` for a run that learned from views of things, see
+  :mod:`worldjepa.evaluation.view_figures`; ``motion.json`` and ``motion_figures.npz`` for one that learned from
+  pictures that move, see :mod:`worldjepa.evaluation.motion_figures`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
 """
@@ -17,12 +18,16 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from worldjepa.evaluation import charts
+from worldjepa.evaluation.motion import MOTION_FIGURES, MOTION_FILE
+from worldjepa.evaluation.motion_figures import motion_section
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
 from worldjepa.evaluation.view_figures import views_section
@@ -33,22 +38,51 @@ from worldjepa.training import METRICS_FILE, read_metrics
 LARGEST_VIDEO_BYTES = 25_000_000
 
 
+PLANNED = (
+    "Each cell is one attempt. The goal picture is in its corner; the frame turns green once the goal is reached. "
+    "(In PushT the pale green T on the floor is scenery: only the picture in the corner is the goal.)"
+)
+
+
+class Kind(NamedTuple):
+    """A run that is not judged by planning: its files, what makes a section of them, and sentences for the page."""
+
+    measured: str
+    figures: str
+    section: Callable[[dict[str, float], dict[str, np.ndarray]], str]
+    lead: str
+    films: str = ""  # what is seen in its videos, where it has some
+
+
+KINDS = (
+    Kind(VIEWS_FILE, "view_figures.npz", views_section, "It has seen views of things, and what actions make of them."),
+    Kind(
+        MOTION_FILE,
+        MOTION_FIGURES,
+        motion_section,
+        "It has seen pictures that move, and two views of each.",
+        "Held-out episodes, one in each row: what is seen, where it will have gone, and the next picture moved back by "
+        "that, which should stand still for as long as it is the same picture.",
+    ),
+)
+
+
 def write_report(run_dir: str | Path) -> Path:
     """Writes ``report.html`` into ``run_dir``, whole or not at all, and returns its path."""
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise ValueError(f"a report is made from a run's directory, got {str(run_dir)!r}, which is none; check run=")
     notes: list[str] = []
-    of_views = (run_dir / VIEWS_FILE).is_file()
-    planning = {} if of_views else _read_json(run_dir / "planning.json", notes)
+    judged = next((kind for kind in KINDS if (run_dir / kind.measured).is_file()), None)
+    planning = {} if judged else _read_json(run_dir / "planning.json", notes)
     facts = _read_json(run_dir / "facts.json", notes)
     rows = read_metrics(run_dir)
     if not rows:
         notes.append(f"There is no {METRICS_FILE}.")
-    figures = _read_figures(run_dir / ("view_figures.npz" if of_views else "figures.npz"), notes)
+    figures = _read_figures(run_dir / (judged.figures if judged else "figures.npz"), notes)
     sections = [
-        views_section(_read_json(run_dir / VIEWS_FILE, notes), figures) if of_views else scoreboard(planning),
-        "" if of_views else _video_section(run_dir / "videos", notes),
+        judged.section(_read_json(run_dir / judged.measured, notes), figures) if judged else scoreboard(planning),
+        _video_section(run_dir / "videos", judged.films if judged else PLANNED, notes),
         _rollout_section(figures),
         _probe_section(figures),
         _map_section(figures),
@@ -57,7 +91,7 @@ def write_report(run_dir: str | Path) -> Path:
         section("What the words mean", "", definitions(TERMS)),
     ]
     title = escape(run_dir.resolve().name)
-    body = "\n".join(part for part in [headline(title, planning, of_views), *sections] if part)
+    body = "\n".join(part for part in [headline(title, planning, judged.lead if judged else ""), *sections] if part)
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -69,7 +103,9 @@ def write_report(run_dir: str | Path) -> Path:
     return path
 
 
-def _video_section(folder: Path, notes: list[str]) -> str:
+def _video_section(folder: Path, about: str, notes: list[str]) -> str:
+    if not about:
+        return ""
     films = []
     for path in sorted(folder.glob("*.mp4")):
         if path.stat().st_size > LARGEST_VIDEO_BYTES:
@@ -85,8 +121,7 @@ def _video_section(folder: Path, notes: list[str]) -> str:
         return ""
     return section(
         "Watch it",
-        "Each cell is one attempt. The goal picture is in its corner; the frame turns green once the goal is reached. "
-        "(In PushT the pale green T on the floor is scenery: only the picture in the corner is the goal.)",
+        about,
         f'<div class="films">{"".join(films)}</div>',
     )
 
@@ -193,6 +228,7 @@ def _curve_section(rows: list[dict]) -> str:
             if name.endswith("/r2")
         }
         add(found, caption, ylabel="R²", limits=(-0.05, 1.02))
+    add(_series(rows, "eval/epe"), "Error of the flow (EPE) and of its baselines.", ylabel="px")
     add(_series(rows, "eval/rankme"), "RankMe: how many dimensions the latents really use.", ylabel="dimensions")
     add(
         _series(rows, "eval/action_sensitivity"),

@@ -45,8 +45,12 @@ def headline_sentence(results: dict) -> str:
     return "; ".join([words, *([", ".join(others)] if others else [])]) + "."
 
 
-def headline(title: str, planning: dict, of_views: bool = False) -> str:
-    """The top of the page: the run's name (as HTML) and one card per judged split; views are not for planning."""
+def headline(title: str, planning: dict, learned: str = "") -> str:
+    """The top of the page: the run's name (as HTML) and one card per judged split.
+
+    Args:
+        learned: a sentence about what a run has learned that is not for planning.
+    """
     cards = [
         f'<div class="card hero"><p class="eyebrow">{escape(SPLITS.get(split, split))}</p>'
         f'<p class="big">{percent(results["planner"]["any"]["rate"])}</p>'
@@ -57,10 +61,10 @@ def headline(title: str, planning: dict, of_views: bool = False) -> str:
     lead = "A world model learned, without labels or rewards, to predict in its own latent space what actions do. " + (
         "A planner then tried out actions in that imagination to make the world look like a goal picture."
         if cards
-        else "It has seen views of things, and what actions make of them."
-        if of_views
         else "Its planning has not been judged yet."
     )
+    if learned:
+        lead = "A model learned, without labels or rewards, to predict in its own latent space. " + learned
     return (
         f'<header><p class="eyebrow">worldjepa run</p><h1>{title}</h1><p class="lead">{lead}</p></header>\n'
         f'<div class="cards">{"".join(cards)}</div>'

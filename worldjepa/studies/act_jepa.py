@@ -62,7 +62,7 @@ def run(command: str, steps: int) -> None:
     order = sorted(policies, key=lambda name: name == "diffusion")
     done = in_turns(
         {
-            f"{name}-{seed}": partial(_job, name, seed, words, steps)
+            f"{name}-{seed}": partial(policy_job, name, seed, words, steps)
             for name in order
             for seed, words in zip(SEEDS, policies[name], strict=True)
         }
@@ -78,7 +78,7 @@ def run(command: str, steps: int) -> None:
             figures[f"probe_rmse_ratio{suffix}_{when}"] = mean_figure(ratios)
     for name, seeds in jobs.items():
         best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in seeds]
-        solved = [(int((coverage >= ASKED_COVERAGE).sum()), len(coverage)) for coverage in best]
+        solved = solved_of(seeds)
         ours = name in ("act_jepa", "on_world_model")
         prefix = "" if name == "act_jepa" else f"{name}_"
         joint = figures["success_at_0_9"]["value"] if name == "two_stage" else None
@@ -94,14 +94,27 @@ def run(command: str, steps: int) -> None:
     write_result("act_jepa", command, machine(), SEEDS, figures)
 
 
+def solved_of(jobs: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """(episodes that reached the asked coverage, episodes) of each job."""
+    best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in jobs]
+    return [(int((coverage >= ASKED_COVERAGE).sum()), len(coverage)) for coverage in best]
+
+
 def _probed(job: dict[str, Any], what: str, *moments: str) -> float:
     """Root mean square error of the probes for ``what``, over now and later unless one of them is named."""
     return float(np.sqrt(np.mean([job[f"probe/{what}/{when}"] ** 2 for when in moments or ("now", "later")])))
 
 
-def _job(name: str, seed: int, words: tuple[str, ...], steps: int, alone: bool) -> dict[str, Any]:
-    """What came out of one policy's training and judgement, done unless it is there; on one core unless ``alone``."""
-    folder = FOLDER / f"{name}-{seed}"
+def policy_job(
+    name: str, seed: int, words: tuple[str, ...], steps: int, alone: bool, parent: Path = FOLDER
+) -> dict[str, Any]:
+    """What came out of one policy's training and judgement, done unless it is there; on one core unless ``alone``.
+
+    Args:
+        words: of the command line; the first says which policy.
+        parent: of the policy's folder.
+    """
+    folder = parent / f"{name}-{seed}"
     summary = folder / "summary.json"
     if not summary.is_file():
         budget = (f"train.steps={steps}", "train.num_evaluations=4", *(() if alone else ("train.processes=1",)))

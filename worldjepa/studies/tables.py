@@ -10,6 +10,7 @@ from worldjepa.files import write_text
 
 MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PERCENT = (
+    *("_success_pretrained", "_success_scratch", "_probe", "_probe_joint_minus_content_only"),
     *("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5"),
     *("_acc_aggregate_minus_encoder", "_acc_aggregate_minus_mean", "_to_unconditioned"),
 )
@@ -32,6 +33,14 @@ METHOD_COLUMNS = {
 }
 
 
+# Models that plan in PushT by one budget: study, and its figures for the columns of MODEL_COLUMNS.
+MODELS = {
+    "default": ("pusht", ("scripted_success", "human_success", "minutes")),
+    "`model=seq_jepa`": ("seq_jepa", ("pusht_success", "pusht_human_success", "pusht_minutes")),
+}
+MODEL_COLUMNS = ("scripted pairs", "human pairs", "minutes")
+
+
 def update_tables(readme: Path, results: Path) -> str:
     """The README's text with every ``<!-- results: name -->`` block made anew; written if it changed."""
     text = readme.read_text()
@@ -43,6 +52,8 @@ def update_tables(readme: Path, results: Path) -> str:
 
 def table(name: str, results: Path) -> str:
     """A Markdown table of one study; a sentence where it has not been run."""
+    if name == "models":
+        return "\n".join(_models(results)) + "\n"
     path = results / f"{name}.json"
     if not path.is_file():
         return f"Not measured yet: `python scripts/study.py {name}`.\n"
@@ -78,6 +89,23 @@ def _figures(figures: dict) -> list[str]:
     return lines
 
 
+def _models(results: Path) -> list[str]:
+    """A row per model whose planning in PushT has been measured."""
+    lines = ["| | " + " | ".join(MODEL_COLUMNS) + " |", "|---" * (len(MODEL_COLUMNS) + 1) + "|"]
+    for model, (study, names) in MODELS.items():
+        path = results / f"{study}.json"
+        figures = json.loads(path.read_text())["figures"] if path.is_file() else {}
+        if set(names) <= set(figures):
+            lines.append(f"| {model} | " + " | ".join(_cell(name, figures[name]) for name in names) + " |")
+    return lines
+
+
+def _cell(name: str, entry: dict) -> str:
+    """A value and its interval."""
+    interval = "" if not entry["ci95"] else f" ({' to '.join(_number(name, end) for end in entry['ci95'])})"
+    return _number(name, entry["value"]) + interval
+
+
 def _variants(figures: dict, names: list[str], titles: dict[str, str]) -> list[str]:
     """A row per name; only columns that the figures have."""
     columns = [column for column in titles if f"{names[0]}_{column}" in figures]
@@ -86,11 +114,7 @@ def _variants(figures: dict, names: list[str], titles: dict[str, str]) -> list[s
         "|---" * (len(columns) + 1) + "|",
     ]
     for name in names:
-        cells = []
-        for column in columns:
-            entry = figures[f"{name}_{column}"]
-            interval = "" if not entry["ci95"] else f" ({' to '.join(_number(column, end) for end in entry['ci95'])})"
-            cells.append(_number(column, entry["value"]) + interval)
+        cells = [_cell(column, figures[f"{name}_{column}"]) for column in columns]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return lines
 

@@ -131,7 +131,7 @@ class WorldModelSystem(nn.Module):
         action = self.model.normalize_action(segment.action)
         one_step = self.model.predict(latent[:, :-1], action)
         # Nobody waits for a roll-out that no term looks at: it would be a third of seq-JEPA's predictor.
-        asked = self.model.reward is not None or self.objective.needs_rollout
+        asked = self.model.reward is not None or self.objective.needs("rollout")
         rollout = self.model.rollout(latent[:, :1], action[:, :0], action[:, None])[:, 0] if asked else None
         if self.model.reward is None:
             return Prediction(latent, target, one_step, rollout, action)

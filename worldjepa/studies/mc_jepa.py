@@ -1,0 +1,277 @@
+"""MC-JEPA: motion and content together, against each alone, a frozen encoder, and OpenCV; on shapes and a real picture.
+
+:func:`transfer` then gives the pyramid to a world model and to a policy on PushT, against the same from scratch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldjepa.checkpoint import load_motion_model
+from worldjepa.evaluation.flow import end_point_error, opencv_flow, warp_picture
+from worldjepa.evaluation.motion import MOTION_FILE
+from worldjepa.files import write_text
+from worldjepa.runs import machine
+from worldjepa.studies.act_jepa import policy_job, solved_of
+from worldjepa.studies.jobs import in_turns, num_at_once, outcomes, run_script
+from worldjepa.studies.pusht import run_seed
+from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
+
+SEEDS = (0, 1, 2)
+FLOW_TERMS = ("regression", "cycle", "reconstruction", "smoothness", "levels")
+NO_FLOW = tuple(f"objective.weights.{term}=0" for term in FLOW_TERMS)
+METHODS = {
+    "joint": (),
+    "flow_only": ("objective.weights.content=0",),
+    "content_only": NO_FLOW,
+    "no_levels": ("objective.weights.levels=0",),
+    # On what content_only of the same seed has learned.
+    "frozen": ("objective.weights.content=0", "objective.weights.levels=0", "frozen_encoder=true"),
+}
+FOLDER = Path("runs") / "study-mc_jepa"
+WIDTH = 256
+"""px of the real pair's pictures; it moves by up to 8 % of that, as shapes do by up to 10 % of theirs."""
+SIMULATED = (
+    *("PushT", "reacher-easy", "point_mass-easy", "cartpole-swingup", "cheetah-run", "walker-walk", "finger-spin"),
+    *("ball_in_cup-catch", "gym-reacher", "gym-pusher", "gym-half_cheetah"),
+)
+"""Environments whose true flow is checked by what it makes of their pictures."""
+NUM_PAIRS = 100
+"""Of each split, per seed, where a planner is judged."""
+
+
+def run(command: str, steps: int) -> None:
+    """Writes ``results/mc_jepa.json``; every part that is there already is read back.
+
+    Args:
+        steps: of training, the same for every method and seed.
+    """
+    collected = FOLDER / "collected.json"
+    if not collected.is_file():
+        began = time.monotonic()
+        run_script("collect", ("env=moving_shapes", f"store={FOLDER}/store"), FOLDER / "collect")
+        write_text(collected, json.dumps({"seconds": time.monotonic() - began}))
+    first = [name for name in METHODS if name != "frozen"]
+    done = in_turns({f"{name}-{seed}": partial(_job, name, seed, steps) for seed in SEEDS for name in first})
+    done |= in_turns({f"frozen-{seed}": partial(_job, "frozen", seed, steps) for seed in SEEDS})
+    jobs = {name: [done[f"{name}-{seed}"] for seed in SEEDS] for name in METHODS}
+    figures = _figures(jobs)
+    figures["steps"] = figure(steps, None, len(SEEDS))
+    seconds = sum(job["seconds"] for job in done.values()) / num_at_once(len(done))
+    figures["minutes"] = figure((json.loads(collected.read_text())["seconds"] + seconds) / 60, None, 1)
+    _write(command, figures)
+
+
+def transfer(command: str, steps: int, policy_steps: int) -> None:
+    """Adds a world model and a policy on PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
+
+    Args:
+        steps: of each world model; everything else is the default job's.
+        policy_steps: of each policy (ACT-JEPA), which learns from people alone.
+    """
+    figures: dict[str, Any] = {}
+    starts = {"scratch": lambda seed: "null", "pretrained": lambda seed: str(_folder("joint", seed))}
+    policy = ("policy=act_jepa", "encoder@policy.encoder=pyramid_tokens")
+    done = in_turns(
+        {
+            f"{name}-{seed}": partial(
+                policy_job,
+                f"policy-{name}",
+                seed,
+                (*policy, f"policy.encoder.init={start(seed)}"),
+                policy_steps,
+                parent=FOLDER,
+            )
+            for seed in SEEDS
+            for name, start in starts.items()
+        }
+    )
+    for name, start in starts.items():
+        policies = [done[f"{name}-{seed}"] for seed in SEEDS]
+        figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(policies))
+        figures[f"pusht_policy_held_out_error_{name}"] = mean_figure([job["held_out_error"] for job in policies])
+        jobs = [
+            run_seed(
+                f"mc_jepa-{name}",
+                seed,
+                ("encoder=pyramid", f"encoder.init={start(seed)}", f"train.steps={steps}"),
+                num_pairs=NUM_PAIRS,
+            )
+            for seed in SEEDS
+        ]
+        for split, prefix in (("scripted", "pusht"), ("human", "pusht_human")):
+            if outcomes(jobs, split, "planner", "any"):
+                figures[f"{prefix}_success_{name}"] = rate_figure(outcomes(jobs, split, "planner", "any"))
+        angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
+        figures[f"pusht_angle_r2_{name}"] = mean_figure(angles)
+    _write(command, figures)
+
+
+def _write(command: str, figures: dict[str, Any]) -> None:
+    """Writes ``figures``, beside those that the other half of the study has left."""
+    path = Path("results") / "mc_jepa.json"
+    found = json.loads(path.read_text())["figures"] if path.is_file() else {}
+    later = {name: entry for name, entry in (found | figures).items() if name.startswith("pusht_")}
+    earlier = {name: entry for name, entry in figures.items() if name not in later} or found
+    write_result("mc_jepa", command, machine(), SEEDS, earlier | later)
+
+
+def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Of the moving shapes and the real pair."""
+
+    def values(name: str, key: str) -> list[float]:
+        return [job[key] for job in jobs[name]]
+
+    def ratio(name: str, other: str) -> list[float]:
+        return [a / b for a, b in zip(values(name, "epe"), values(other, "epe"), strict=True)]
+
+    probes = zip(values("joint", "accuracy"), values("content_only", "accuracy"), strict=True)
+    figures = {
+        "epe": mean_figure(values("joint", "epe")),
+        "epe_unoccluded": mean_figure(values("joint", "epe_visible"), at_most=1.0),
+        "epe_ratio_to_translation": mean_figure(values("joint", "epe_over_translation"), at_most=0.5),
+        "epe_ratio_to_zero": mean_figure(values("joint", "epe_over_zero"), at_most=0.25),
+        "frozen_over_joint_epe": mean_figure(ratio("frozen", "joint"), at_least=1.5),
+        "joint_over_flow_only_epe": mean_figure(ratio("joint", "flow_only")),
+        "joint_over_no_levels_epe": mean_figure(ratio("joint", "no_levels")),
+        "probe_joint_minus_content_only": mean_figure([ours - theirs for ours, theirs in probes]),
+        "epe_farneback": mean_figure(values("joint", "epe_farneback")),
+        "epe_dis": mean_figure(values("joint", "epe_dis")),
+    }
+    for name, seeds in jobs.items():
+        if name != "content_only":
+            figures[f"{name}_epe"] = mean_figure([job["epe"] for job in seeds])
+        figures[f"{name}_probe"] = mean_figure([job["accuracy"] for job in seeds])
+        figures[f"{name}_j_and_f"] = mean_figure([job["j_and_f"] for job in seeds])
+        figures[f"{name}_rankme"] = mean_figure([job["rankme"] for job in seeds])
+    left, right, truth, known = motorcycle()
+    figures["motorcycle_epe_zero"] = figure(float(end_point_error(np.zeros_like(truth), truth, known)), None, 1)
+    for method in ("farneback", "dis"):
+        found = float(end_point_error(opencv_flow(left, right, method), truth, known))
+        figures[f"motorcycle_epe_{method}"] = figure(found, None, 1)
+    for when in ("before", "after"):
+        errors = [_motorcycle_error(_folder("joint", seed), when == "after", seed) for seed in SEEDS]
+        figures[f"motorcycle_epe_{when}"] = mean_figure(errors)
+    for name in SIMULATED:
+        warped, still = warp_errors(name)
+        label = name.replace("-", "_").lower()
+        figures[f"warp_error_{label}"] = mean_figure(warped, at_most=2.0)
+        figures[f"still_error_{label}"] = mean_figure(still)
+    for size in (64, 256):
+        ours, dis = frames_per_s(_folder("joint", SEEDS[0]), size)
+        figures[f"flow_fps_{size}"], figures[f"dis_fps_{size}"] = mean_figure(ours), mean_figure(dis)
+    return figures
+
+
+def warp_errors(name: str, num_pairs: int = 12, apart: int = 4) -> tuple[list[float], list[float]]:
+    """What an environment's true flow leaves of the difference between two pictures, ``apart`` random steps apart.
+
+    Returns:
+        Mean absolute differences in grey levels over visible pixels, one per pair: of the second picture moved back by
+        the flow and the first, and of the second as it is.
+    """
+    import gymnasium as gym
+
+    env = gym.make(f"envs:worldjepa/{name}-v0").unwrapped
+    env.action_space.seed(0)
+    warped, still = [], []
+    for seed in range(num_pairs):
+        env.reset(seed=seed)
+        states = [env.step(env.action_space.sample())[4]["state"] for _ in range(20 + apart)]
+        first, second = (env.observe_state(states[index])["pixels"] for index in (19, 19 + apart))
+        flow, visible = env.flow(states[19], states[19 + apart])
+        for picture, found in ((warp_picture(second, flow), warped), (second, still)):
+            found.append(float(np.abs(picture.astype(float) - first)[visible].mean()))
+    env.close()
+    return warped, still
+
+
+def motorcycle() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """scikit-image's stereo pair at ``WIDTH`` px (Middlebury 2014, Scharstein et al.), with its disparity as flow.
+
+    Returns:
+        Left and right picture uint8 (H,W,3); flow float32 (H,W,2), px, from left to right; bool (H,W), it is known.
+    """
+    import cv2
+    from skimage.data import stereo_motorcycle
+
+    left, right, disparity = stereo_motorcycle()
+    size = WIDTH, round(WIDTH * left.shape[0] / left.shape[1])
+    pictures = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in (left, right)]
+    # Nearest neighbours: a mean over an edge is the motion of neither side.
+    shift = cv2.resize(disparity, size, interpolation=cv2.INTER_NEAREST) * (WIDTH / left.shape[1])
+    known = np.isfinite(shift)
+    flow = np.stack([np.where(known, -shift, 0), np.zeros_like(shift)], -1).astype(np.float32)
+    return *pictures, flow, known
+
+
+@torch.no_grad()
+def _motorcycle_error(run_dir: Path, trained: bool, seed: int) -> float:
+    """EPE of a run's model on the real pair, px; of one with new weights unless ``trained``."""
+    from hydra.utils import instantiate
+
+    model, config = load_motion_model(run_dir)
+    if not trained:
+        torch.manual_seed(seed)
+        model.encoder, model.predictor = instantiate(config["encoder"]), instantiate(config["predictor"])
+    left, right, truth, known = motorcycle()
+    pair = [torch.from_numpy(picture).movedim(-1, 0)[None] for picture in (left, right)]
+    return float(end_point_error(model.eval().flow(*pair)[0].movedim(0, -1).numpy(), truth, known))
+
+
+@torch.no_grad()
+def frames_per_s(run_dir: Path, size: int, repeats: int = 10) -> tuple[list[float], list[float]]:
+    """Flows per second of one core, one pair at a time: the model's and those of OpenCV's DIS, in turns."""
+    import cv2
+
+    model, _ = load_motion_model(run_dir)
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (2, size // 4, size // 4, 3)).astype(np.uint8)
+    pair = [cv2.resize(picture, (size, size), interpolation=cv2.INTER_CUBIC) for picture in small]
+    tensors = [torch.from_numpy(picture).movedim(-1, 0)[None] for picture in pair]
+    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        players = (lambda: model.flow(*tensors)), (lambda: opencv_flow(*pair, "dis"))
+        speeds: tuple[list[float], list[float]] = ([], [])
+        for _ in range(repeats):
+            for play, found in zip(players, speeds, strict=True):
+                play()
+                began, count = time.perf_counter(), 10
+                for _ in range(count):
+                    play()
+                found.append(count / (time.perf_counter() - began))
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)
+    return speeds
+
+
+def _folder(name: str, seed: int) -> Path:
+    return FOLDER / f"{name}-{seed}"
+
+
+def _job(name: str, seed: int, steps: int, alone: bool) -> dict[str, Any]:
+    """What came out of one run, done unless it is there; on one core unless ``alone``."""
+    folder = _folder(name, seed)
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        start = (f"encoder.init={_folder('content_only', seed)}",) if name == "frozen" else ()
+        budget = (f"train.steps={steps}", "train.num_evaluations=1", *(() if alone else ("train.processes=1",)))
+        words = ("model=mc_jepa", "env=moving_shapes", f"env.store={FOLDER}/store", f"seed={seed}", *METHODS[name])
+        began = time.monotonic()
+        run_script("pretrain", (*words, *start, *budget, f"run_dir={folder}"), folder, not alone)
+        sitting, facts = time.monotonic() - began, json.loads((folder / "facts.json").read_text())
+        # A run that was interrupted has minutes of earlier sittings; starting Python counts in this one alone.
+        minutes = sum(facts.get(f"minutes_{stage}", 0.0) for stage in ("training", "judging"))
+        measured = json.loads((folder / MOTION_FILE).read_text())
+        write_text(summary, json.dumps(measured | {"seconds": max(sitting, 60 * minutes)}, indent=1))
+    return json.loads(summary.read_text())
