@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from worldjepa.studies.record import mean_figure, rate_figure, write_result
+from worldjepa.studies.record import join_result, mean_figure, rate_figure, write_result
 from worldjepa.studies.tables import table, update_tables
 
 
@@ -21,6 +21,18 @@ def test_means_have_student_s_interval_and_one_value_has_none():
     assert figure["value"] == 2 and figure["met"]
     assert figure["ci95"] == pytest.approx([-0.484, 4.484], abs=1e-2)  # t(2) = 4.303
     assert mean_figure([4.0])["ci95"] is None
+
+
+def test_two_halves_of_a_study_share_a_file_and_either_can_be_done_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    halves = {"study.py a": {"acc": mean_figure([1.0])}, "study.py a_pusht": {"pusht_success": rate_figure([(1, 2)])}}
+    for command in ("study.py a", "study.py a_pusht", "study.py a"):
+        path = join_result("a", command, {}, [0], halves[command], "pusht_")
+    found = json.loads(path.read_text())
+    assert list(found["figures"]) == ["acc", "pusht_success"]
+    assert found["command"] == "study.py a && study.py a_pusht"
+    join_result("a", "study.py a", {}, [0], {"other": mean_figure([2.0])}, "pusht_")
+    assert list(json.loads(path.read_text())["figures"]) == ["other", "pusht_success"]
 
 
 def test_tables_say_what_the_results_say(tmp_path, monkeypatch):

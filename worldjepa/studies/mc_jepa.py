@@ -22,7 +22,7 @@ from worldjepa.runs import machine
 from worldjepa.studies.act_jepa import policy_job, solved_of
 from worldjepa.studies.jobs import in_turns, num_at_once, outcomes, run_script
 from worldjepa.studies.pusht import run_seed
-from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
+from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
 
 SEEDS = (0, 1, 2)
 FLOW_TERMS = ("regression", "cycle", "reconstruction", "smoothness", "levels")
@@ -66,7 +66,7 @@ def run(command: str, steps: int) -> None:
     figures["steps"] = figure(steps, None, len(SEEDS))
     seconds = sum(job["seconds"] for job in done.values()) / num_at_once(len(done))
     figures["minutes"] = figure((json.loads(collected.read_text())["seconds"] + seconds) / 60, None, 1)
-    _write(command, figures)
+    join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
 def transfer(command: str, steps: int, policy_steps: int) -> None:
@@ -111,16 +111,7 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
                 figures[f"{prefix}_success_{name}"] = rate_figure(outcomes(jobs, split, "planner", "any"))
         angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
         figures[f"pusht_angle_r2_{name}"] = mean_figure(angles)
-    _write(command, figures)
-
-
-def _write(command: str, figures: dict[str, Any]) -> None:
-    """Writes ``figures``, beside those that the other half of the study has left."""
-    path = Path("results") / "mc_jepa.json"
-    found = json.loads(path.read_text())["figures"] if path.is_file() else {}
-    later = {name: entry for name, entry in (found | figures).items() if name.startswith("pusht_")}
-    earlier = {name: entry for name, entry in figures.items() if name not in later} or found
-    write_result("mc_jepa", command, machine(), SEEDS, earlier | later)
+    join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
 def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

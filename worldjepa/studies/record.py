@@ -46,6 +46,24 @@ def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], f
     return path
 
 
+def join_result(
+    name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any], prefix: str
+) -> Path:
+    """Writes one half of a study of two commands, beside what the other half has left in ``results/<name>.json``.
+
+    Args:
+        command, figures: of this half.
+        prefix: of the names of the second half's figures.
+    """
+    path = Path("results") / f"{name}.json"
+    found = json.loads(path.read_text()) if path.is_file() else {"command": command, "figures": {}}
+    second = any(key.startswith(prefix) for key in figures)
+    kept = {key: entry for key, entry in found["figures"].items() if key.startswith(prefix) != second}
+    commands = sorted({*found["command"].split(" && "), command}, key=len)
+    joined = kept | figures if second else figures | kept
+    return write_result(name, " && ".join(commands), machine, seeds, joined)
+
+
 def figure(value: float, ci95, n: int, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
     """A value with the interval (low, high), None without one, of n samples, against a target."""
     target = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}" if at_most is not None else None

@@ -19,7 +19,7 @@ from worldjepa.files import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import in_turns, num_at_once, outcomes, run_script
 from worldjepa.studies.pusht import run_seed
-from worldjepa.studies.record import figure, mean_figure, rate_figure, write_result
+from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
 
 SEEDS = (0, 1, 2)
 PICTURES = 128
@@ -68,7 +68,7 @@ def run(command: str, steps: int) -> None:
     minutes = (json.loads(collected.read_text())["seconds"] + seconds) / 60
     figures["minutes"] = figure(minutes, None, 1, at_most=60)
     figures["render_cache_views_per_s"] = mean_figure(_cached_views_per_s(FOLDER / "store"), at_least=1000)
-    _write(command, figures)
+    join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
 def plan(command: str) -> None:
@@ -81,16 +81,7 @@ def plan(command: str) -> None:
     angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
     figures["pusht_angle_r2"] = mean_figure(angles)
     figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in jobs])
-    _write(command, figures)
-
-
-def _write(command: str, figures: dict[str, Any]) -> None:
-    """Writes ``figures``, beside those that the other half of the study has left."""
-    path = Path("results") / "seq_jepa.json"
-    found = json.loads(path.read_text())["figures"] if path.is_file() else {}
-    planning = {name: entry for name, entry in (found | figures).items() if name.startswith("pusht_")}
-    views = {name: entry for name, entry in figures.items() if name not in planning} or found
-    write_result("seq_jepa", command, machine(), SEEDS, views | planning)
+    join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
 def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
