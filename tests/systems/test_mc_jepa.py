@@ -132,6 +132,14 @@ def test_what_would_learn_nothing_is_refused():
         build_mc_jepa(PyramidLatent(32), FlowPredictor, {}, {}, {}, (8,), PictureViews())
 
 
+def test_a_flow_that_loses_the_picture_still_pays_for_it():
+    made = system()
+    for level in made.model.predictor.levels:
+        torch.nn.init.constant_(level.say.bias, 50.0)  # everything leaves
+    losses = made(clip(), torch.Generator().manual_seed(0))
+    assert losses["reconstruction"] > 0.05
+
+
 def test_pictures_of_any_size_have_flow():
     model = system().model.eval()
     generator = torch.Generator().manual_seed(0)

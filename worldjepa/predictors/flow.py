@@ -26,7 +26,7 @@ class FlowPredictor(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], radius: int = 3, hidden: Sequence[int] = (48, 32, 24), largest: float = 0.5
+        self, widths: Sequence[int], radius: int = 3, hidden: Sequence[int] = (48, 32, 24), largest: float = 0.25
     ):
         super().__init__()
         self.radius, self.largest = radius, largest

@@ -18,6 +18,9 @@ from worldjepa.objectives.motion import swapped
 from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.types import Motion, Observation, Segment
 
+LEAST_SEEN = 0.5
+"""Share of a picture; what is covered or leaves between two frames of a video is less than the rest."""
+
 
 class MotionModel(nn.Module):
     """A pyramid encoder and what reads optical flow off two of its pyramids.
@@ -101,6 +104,8 @@ class McJepa(nn.Module):
             pictures = [F.interpolate(bright, size=level.shape[-2:], mode="area") for level in flow]
             # Judged at full size: half a pixel of a coarse level is too much to tell that something is covered.
             both_ways = seen_in_both(flow[0], swapped(flow[0])).float()
+            # Where hardly anything would be seen in both, the flow is wrong: if that counted as hidden, all would.
+            both_ways[both_ways.mean((1, 2, 3)) < LEAST_SEEN] = 1.0
             seen = [F.interpolate(both_ways, size=level.shape[-2:], mode="area") > 0.5 for level in flow]
         with torch.autocast(pixels.device.type, enabled=False):
             views = None if self.expander is None else self.views(pixels[:, 0], _own_stream())
