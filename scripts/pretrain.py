@@ -6,6 +6,7 @@ python scripts/pretrain.py model=mc_jepa env=moving_shapes
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -56,30 +57,26 @@ def run_pictures(config: DictConfig) -> None:
 
 
 def run_views(config: DictConfig) -> None:
-    run_dir = Path(config.run_dir)
     view_world(config)  # says at once where there is none
-    footprint = train_whole_run(run_dir, config)
-    if footprint is None:
-        return
-    if not (run_dir / VIEWS_FILE).is_file():
-        with footprint.stage("judging"):
-            judge_views(run_dir, config)
-    page = write_report(run_dir)
-    print(summary_of(read_json(run_dir / VIEWS_FILE), list(config.views.lengths)))
-    print(f"{footprint.minutes:.1f} minutes in all; open {page}")
+    run_world(config, VIEWS_FILE, judge_views, lambda found: summary_of(found, list(config.views.lengths)))
 
 
 def run_motion(config: DictConfig) -> None:
-    run_dir = Path(config.run_dir)
     motion_world(config)  # says at once what cannot be judged
+    run_world(config, MOTION_FILE, judge_motion, lambda found: "; ".join(f"{k} {v:.3g}" for k, v in found.items()))
+
+
+def run_world(config: DictConfig, measured: str, judge: Callable, summary: Callable[[dict], str]) -> None:
+    """Trains in an environment, judges unless the file ``measured`` is there, and shows it."""
+    run_dir = Path(config.run_dir)
     footprint = train_whole_run(run_dir, config)
     if footprint is None:
         return
-    if not (run_dir / MOTION_FILE).is_file():
+    if not (run_dir / measured).is_file():
         with footprint.stage("judging"):
-            judge_motion(run_dir, config)
+            judge(run_dir, config)
     page = write_report(run_dir)
-    print("; ".join(f"{name} {value:.3g}" for name, value in read_json(run_dir / MOTION_FILE).items()))
+    print(summary(read_json(run_dir / measured)))
     print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 

@@ -1,10 +1,12 @@
-"""The one transformer block of the library, the masks it takes and the embeddings of coordinates.
+"""The one transformer block of the library, the masks it takes, the embeddings of coordinates, and an MLP.
 
 Shapes here: ``B`` batch, ``L`` tokens of a sequence, ``D`` width, ``C`` width of the condition.
 Every module runs under ``torch.autocast``; normalisation and coordinates stay in float32 there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,15 @@ def block_causal_mask(num_steps: int, tokens_per_step: int = 1, device: torch.de
 def padding_mask(valid: Tensor) -> Tensor:
     """bool (B,1,L) for :class:`Attention` from ``valid`` bool (B,L): nobody attends to padding."""
     return valid[:, None, :]
+
+
+def batchnorm_mlp(width: int, dims: Sequence[int]) -> nn.Sequential:
+    """(N,width) -> (N,dims[-1]): linear maps with BatchNorm and ReLU between them."""
+    layers: list[nn.Module] = []
+    for dim in dims[:-1]:
+        layers += [nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU()]
+        width = dim
+    return nn.Sequential(*layers, nn.Linear(width, dims[-1]))
 
 
 class Attention(nn.Module):

@@ -19,7 +19,7 @@ import platform
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ from worldjepa.evaluation.motion import (
     motion_figures,
     motion_film,
     opencv_errors,
+    true_flow,
 )
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.video import write_film
@@ -196,7 +197,8 @@ def evaluator(config: DictConfig, store: EpisodeStore, windows: Windows) -> Call
     size = windows.num_steps, windows.frameskip, windows.observations
     held_out = Windows(store, *size, "held_out", windows.policies).sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
     if learns_motion(config):
-        return lambda model: measure_pairs(model, env, held_out)
+        truth = cache(partial(true_flow, env, held_out))  # once, and only in the process that evaluates
+        return lambda model: {} if model.predictor is None else measure_pairs(model, held_out, truth())
     clips = windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out
     return lambda model: measure_representation(model, *clips, env.probe_targets)
 
@@ -329,17 +331,18 @@ def judge_motion(run_dir: Path, config: DictConfig) -> dict[str, float]:
     played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
     windows = Windows(store, 2, observations=("pixels",), split="held_out", **played)
     pairs = windows.sample(config.motion.num_pairs, PROBE_SEEDS[1], 0)
-    results = measure_pairs(model, world, pairs)
+    truth = None if model.predictor is None else true_flow(world, pairs)
+    results = measure_pairs(model, pairs, truth)
     if model.predictor is not None:
-        if hasattr(world, "flow"):
-            results |= opencv_errors(world, pairs)
+        if truth is not None:
+            results |= opencv_errors(pairs, truth)
         if config.motion.folder is not None:
             results |= measure_folder(model, config.motion.folder)
         write_film(run_dir / "videos" / "flow.mp4", motion_film(model, store, **played), frame_rate=4)
     results |= measure_content(model, world, store, config.motion.num_scenes, config.env.get("policies"))
     results |= measure_carrying(model, world, store, **played)
     with written_whole(run_dir / MOTION_FIGURES) as beside:
-        np.savez_compressed(beside, **motion_figures(model, world, pairs))
+        np.savez_compressed(beside, **motion_figures(model, pairs, truth))
     write_text(run_dir / MOTION_FILE, json.dumps(results, indent=1))
     return results
 

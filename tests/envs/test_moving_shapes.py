@@ -290,7 +290,7 @@ def test_observing_leaves_the_scene_alone(env):
     assert np.abs(small.astype(int) - pixels).mean() < 6  # the same scene, drawn larger
 
 
-def test_bad_actions_states_and_options_are_refused(env):
+def test_bad_actions_states_and_options_are_refused(env, refused_states):
     good = scene({}, {})
     env.set_state(good)
     for action in ([np.nan, 0.0], [0.0], [[0.0, 0.0]]):
@@ -314,12 +314,7 @@ def test_bad_actions_states_and_options_are_refused(env):
         (changed("sprite2_angle", 3.2), "sprite2_angle"),
         (changed("sprite3_x", 0.5), "2 sprites must have zeros for the others"),
     )
-    for state, words in bad:
-        for option in ("state", "goal_state"):
-            with pytest.raises(ValueError, match=words):
-                env.reset(options={option: state})
-        with pytest.raises(ValueError, match=words):
-            env.observe_state(state)
+    refused_states(env, bad)
     with pytest.raises(ValueError, match="scene"):
         env.reset(options={"scene": good})
     for arguments in ({"image_size": 8}, {"image_size": 64.0}, {"render_mode": "human"}, {"render_size": 0}):

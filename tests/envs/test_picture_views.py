@@ -180,7 +180,7 @@ def test_views_stay_in_bounds_and_slips_of_float32_are_taken(world, folder):
 
 
 @pytest.mark.parametrize("world", [Saccades, Augmentations])
-def test_bad_actions_states_and_options_are_refused(world, folder):
+def test_bad_actions_states_and_options_are_refused(world, folder, refused_states):
     env = make(world, folder)
     good = env.reset(seed=0)[1]["state"]
     width = len(good) - 2
@@ -200,12 +200,7 @@ def test_bad_actions_states_and_options_are_refused(world, folder):
         (changed(-1, 1.01), "must lie in 0..1"),
         (changed(2, -1e-4), "must lie in 0..1"),
     )
-    for state, words in bad:
-        for option in ("state", "goal_state"):
-            with pytest.raises(ValueError, match=words):
-                env.reset(options={option: state})
-        with pytest.raises(ValueError, match=words):
-            env.observe_state(state)
+    refused_states(env, bad)
     with pytest.raises(ValueError, match="views"):
         env.reset(options={"views": good})
 

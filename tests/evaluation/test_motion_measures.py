@@ -15,6 +15,7 @@ from worldjepa.evaluation.motion import (
     measure_pairs,
     motion_figures,
     opencv_errors,
+    true_flow,
 )
 from worldjepa.evaluation.motion_figures import motion_section
 from worldjepa.types import EnvSpec, Episode, FieldSpec, Segment
@@ -106,19 +107,22 @@ def pairs(store) -> Segment:
 
 
 def test_a_model_that_knows_the_motion_is_right_and_one_that_does_not_is_not(store):
-    good, bad = (measure_pairs(Model(knows), World(), pairs(store)) for knows in (True, False))
+    good, bad = (measure_pairs(Model(knows), pairs(store), true_flow(World(), pairs(store))) for knows in (True, False))
     assert good["epe"] == 0 and good["warp_error"] < 0.5 * good["still_error"]
     assert bad["epe"] == pytest.approx(bad["epe_zero"]) and bad["epe_over_zero"] == pytest.approx(1)
     assert bad["warp_error"] == pytest.approx(bad["still_error"])
 
 
 def test_a_world_without_truth_still_says_how_well_pictures_are_explained(store):
-    assert set(measure_pairs(Model(True), object(), pairs(store))) == {"warp_error", "still_error"}
-    assert measure_pairs(Model(True, moves=False), World(), pairs(store)) == {}
+    assert set(measure_pairs(Model(True), pairs(store), true_flow(object(), pairs(store)))) == {
+        "warp_error",
+        "still_error",
+    }
+    assert measure_pairs(Model(True, moves=False), pairs(store), true_flow(World(), pairs(store))) == {}
 
 
 def test_opencv_stands_beside(store):
-    found = opencv_errors(World(), pairs(store))
+    found = opencv_errors(pairs(store), true_flow(World(), pairs(store)))
     assert set(found) == {"epe_farneback", "epe_dis"} and all(0 < value < 2 for value in found.values())
 
 
@@ -146,9 +150,10 @@ def test_masks_are_carried_better_by_colours_than_by_standing_still(store):
 
 
 def test_the_report_shows_pictures_flow_and_tables(store):
-    world, some = World(), pairs(store)
-    measured = measure_pairs(Model(True), world, some) | {"accuracy": 0.5}
-    page = motion_section(measured, motion_figures(Model(True), world, some, most=3))
+    some = pairs(store)
+    truth = true_flow(World(), some)
+    measured = measure_pairs(Model(True), some, truth) | {"accuracy": 0.5}
+    page = motion_section(measured, motion_figures(Model(True), some, truth, most=3))
     assert "true flow" in page and "OpenCV" not in page and "classes that a linear probe recognises" in page
     assert motion_section({}, {}) == ""
-    assert "true_flow" not in motion_figures(Model(True), object(), some)
+    assert "true_flow" not in motion_figures(Model(True), some, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldjepa.layers import batchnorm_mlp
 from worldjepa.normalizer import PixelNormalizer
 from worldjepa.types import Observation
 
@@ -54,13 +55,8 @@ class ConvEncoder(nn.Module):
         self.latent_dim = latent_dim
         self.normalizer = PixelNormalizer(image_size)
         self.trunk = strided_trunk(tuple(widths), stem_stride)
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(widths[-1] * (image_size // stride) ** 2, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, latent_dim),
-        )
+        cells = (image_size // stride) ** 2
+        self.head = nn.Sequential(nn.Flatten(), *batchnorm_mlp(widths[-1] * cells, (hidden, latent_dim)))
 
     def forward(self, obs: Observation) -> Tensor:
         """``obs["pixels"]`` uint8 (B,T,3,height,width) -> (B,T,1,D)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldjepa.layers import batchnorm_mlp
 from worldjepa.types import Observation
 
 
@@ -28,10 +29,7 @@ class ProjectedEncoder(nn.Module):
             raise ValueError(f"a projector takes one token per frame, got num_tokens = {encoder.num_tokens}")
         self.encoder = encoder
         self.latent_dim, self.representation_dim = latent_dim, encoder.latent_dim
-        layers: list[nn.Module] = []
-        for size in (encoder.latent_dim, hidden):
-            layers += [nn.Linear(size, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
-        self.projector = nn.Sequential(*layers, nn.Linear(hidden, latent_dim))
+        self.projector = batchnorm_mlp(encoder.latent_dim, (hidden, hidden, latent_dim))
 
     @property
     def normalizer(self) -> nn.Module:

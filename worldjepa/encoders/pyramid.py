@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldjepa.layers import batchnorm_mlp
 from worldjepa.normalizer import ColorNormalizer
 from worldjepa.types import Observation
 
@@ -145,13 +146,8 @@ class PyramidLatent(PyramidEncoder):
     ):
         super().__init__(widths, depths, kernel, init, image_size)
         self.latent_dim = latent_dim
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(widths[-1] * (image_size // self.pyramid.stride) ** 2, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, latent_dim),
-        )
+        cells = (image_size // self.pyramid.stride) ** 2
+        self.head = nn.Sequential(nn.Flatten(), *batchnorm_mlp(widths[-1] * cells, (hidden, latent_dim)))
 
     def forward(self, obs: Observation) -> Tensor:
         """``obs["pixels"]`` uint8 (B,T,3,height,width) -> (B,T,1,D)."""

@@ -22,6 +22,7 @@ from worldjepa.evaluation.classification import linear_probe_accuracy
 from worldjepa.evaluation.flow import end_point_error, flow_picture, measure_flow, opencv_flow, warp_picture
 from worldjepa.evaluation.propagation import measure_propagation, propagate_masks, still_masks
 from worldjepa.evaluation.rankme import rankme
+from worldjepa.motion import inside
 from worldjepa.systems.mc_jepa import MotionModel
 from worldjepa.types import Segment
 
@@ -30,6 +31,10 @@ CARRIED_LEVEL = 1
 """Level (stride 4) whose features carry masks, within ``CARRIED_RADIUS`` of its cells."""
 CARRIED_RADIUS = 4
 NUM_VIDEOS, MOST_FRAMES = 40, 24
+
+
+Truth = tuple[np.ndarray, np.ndarray]
+"""Of B pairs: flow (B,height,width,2) px, and bool (B,height,width), seen in both pictures."""
 
 
 class FlowWorld(Protocol):
@@ -51,14 +56,19 @@ def predicted_flow(model: MotionModel, segment: Segment, batch_size: int = 64) -
     return rearrange(torch.cat(parts), "b c h w -> b h w c").numpy()
 
 
-def true_flow(world: FlowWorld, segment: Segment) -> tuple[np.ndarray, np.ndarray]:
-    """What the world says of the first two frames: (B,height,width,2) px and bool (B,height,width), seen in both."""
+def true_flow(world: FlowWorld | object, segment: Segment) -> Truth | None:
+    """What the world says of the first two frames: (B,height,width,2) px and bool (B,height,width), seen in both.
+
+    None where it does not know.
+    """
+    if not hasattr(world, "flow"):
+        return None
     states = segment.state[:, :2].double().numpy()
     flows, visible = zip(*(world.flow(*pair) for pair in states), strict=True)
     return np.stack(flows), np.stack(visible)
 
 
-def measure_pairs(model: MotionModel, world: FlowWorld | object, segment: Segment) -> dict[str, float]:
+def measure_pairs(model: MotionModel, segment: Segment, truth: Truth | None) -> dict[str, float]:
     """How good the flow of pairs of frames is: :func:`worldjepa.evaluation.flow.measure_flow`, where there is truth.
 
     Beside them ``warp_error``: mean absolute difference, in grey levels, of the second picture moved back and the first
@@ -67,29 +77,21 @@ def measure_pairs(model: MotionModel, world: FlowWorld | object, segment: Segmen
     if model.predictor is None:
         return {}
     flows, pixels = predicted_flow(model, segment), segment.observation["pixels"]
-    moved = still = count = 0.0
-    height, width = flows.shape[1:3]
-    rows, columns = np.mgrid[:height, :width]
-    for flow, (first, second) in zip(flows, rearrange(pixels[:, :2], "b t c h w -> b t h w c").numpy(), strict=True):
-        x, y = columns + flow[..., 0], rows + flow[..., 1]
-        inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-        first = first.astype(float)
-        moved += np.abs(warp_picture(second, flow) - first)[inside].sum()
-        still += np.abs(second - first)[inside].sum()
-        count += 3 * inside.sum()
-    measured = {"warp_error": float(moved / count), "still_error": float(still / count)}
-    if hasattr(world, "flow"):
-        truths, visible = true_flow(world, segment)
-        measured |= measure_flow(flows, truths, visible)
-    return measured
+    within = inside(torch.from_numpy(flows).movedim(-1, 1))[:, 0].numpy()
+    first, second = rearrange(pixels[:, :2], "b t c h w -> t b h w c").numpy()
+    warped = np.stack([warp_picture(*pair) for pair in zip(second, flows, strict=True)])
+    measured = {
+        name: float(np.abs(other.astype(float) - first)[within].mean())
+        for name, other in (("warp_error", warped), ("still_error", second))
+    }
+    return measured if truth is None else measured | measure_flow(flows, *truth)
 
 
-def opencv_errors(world: FlowWorld, segment: Segment) -> dict[str, float]:
+def opencv_errors(segment: Segment, truth: Truth) -> dict[str, float]:
     """``epe_farneback`` and ``epe_dis``: OpenCV's flows of the same pairs, px."""
-    truths, _ = true_flow(world, segment)
     pictures = rearrange(segment.observation["pixels"][:, :2], "b t c h w -> b t h w c").numpy()
     found = {method: np.stack([opencv_flow(*pair, method) for pair in pictures]) for method in ("farneback", "dis")}
-    return {f"epe_{method}": float(end_point_error(flows, truths).mean()) for method, flows in found.items()}
+    return {f"epe_{method}": float(end_point_error(flows, truth[0]).mean()) for method, flows in found.items()}
 
 
 @torch.no_grad()
@@ -192,7 +194,7 @@ def measure_carrying(
     return {name: float(np.average([score[name] for score in scores], weights=things)) for name in scores[0]}
 
 
-def motion_figures(model: MotionModel, world: object, segment: Segment, most: int = 8) -> dict[str, np.ndarray]:
+def motion_figures(model: MotionModel, segment: Segment, truth: Truth | None, most: int = 8) -> dict[str, np.ndarray]:
     """Pictures uint8 (most,height,width,3) by name: ``first``, ``second``, ``warped``, ``flow`` and ``true_flow``."""
     if model.predictor is None:
         return {}
@@ -201,10 +203,10 @@ def motion_figures(model: MotionModel, world: object, segment: Segment, most: in
     pictures = rearrange(some.observation["pixels"][:, :2], "b t c h w -> t b h w c").numpy()
     found = {"first": pictures[0], "second": pictures[1]}
     found["warped"] = np.stack([warp_picture(*pair) for pair in zip(pictures[1], flows, strict=True)])
-    truths = true_flow(world, some)[0] if hasattr(world, "flow") else flows
+    truths = flows if truth is None else truth[0][:most]
     largest = max(float(np.linalg.norm(truths, axis=-1).max()), 1e-3)
     found["flow"] = np.stack([flow_picture(flow, largest) for flow in flows])
-    if hasattr(world, "flow"):
+    if truth is not None:
         found["true_flow"] = np.stack([flow_picture(flow, largest) for flow in truths])
     return found
 

@@ -23,7 +23,7 @@ class FeatureRegression(nn.Module):
     needs_motion = True
 
     def forward(self, motion: Motion, generator: torch.Generator | None = None) -> Tensor:
-        return _mean_over_levels(motion, lambda x, y, flow: (x.float() - warp(y, flow)).square().mean(1, keepdim=True))
+        return _mean_error(_levels(motion), lambda x, flow: (x.float() - warp(swapped(x), flow)).square())
 
 
 class FeatureCycle(nn.Module):
@@ -32,11 +32,7 @@ class FeatureCycle(nn.Module):
     needs_motion = True
 
     def forward(self, motion: Motion, generator: torch.Generator | None = None) -> Tensor:
-        terms = []
-        for x, flow, seen in _levels(motion):
-            returned = warp(warp(x, swapped(flow)), flow)
-            terms.append(_mean_where(seen, (x.float() - returned).square().mean(1, keepdim=True)))
-        return torch.stack(terms).mean()
+        return _mean_error(_levels(motion), lambda x, flow: (x.float() - warp(warp(x, swapped(flow)), flow)).square())
 
 
 class Reconstruction(nn.Module):
@@ -53,13 +49,12 @@ class Reconstruction(nn.Module):
         self.l1, self.l2, self.ssim = l1, l2, ssim
 
     def forward(self, motion: Motion, generator: torch.Generator | None = None) -> Tensor:
-        terms = []
-        for x, flow, seen in zip(motion.pictures, motion.flow, motion.seen, strict=True):
+        def error(x: Tensor, flow: Tensor) -> Tensor:
             guess = warp(swapped(x), flow)
             apart = x - guess
-            error = self.l1 * apart.abs() + self.l2 * apart.square() + self.ssim * (1 - ssim(x, guess)) / 2
-            terms.append(_mean_where(seen, error.mean(1, keepdim=True)))
-        return torch.stack(terms).mean()
+            return self.l1 * apart.abs() + self.l2 * apart.square() + self.ssim * (1 - ssim(x, guess)) / 2
+
+        return _mean_error(zip(motion.pictures, motion.flow, motion.seen, strict=True), error)
 
 
 class Smoothness(nn.Module):
@@ -153,16 +148,12 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     return (2 * mx * my + c1) * (2 * vxy + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))
 
 
-def _mean_over_levels(motion: Motion, error: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-    terms = [_mean_where(seen, error(x, swapped(x), flow)) for x, flow, seen in _levels(motion)]
-    return torch.stack(terms).mean()
-
-
 def _levels(motion: Motion) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Features, flow and what is seen of every level; pictures have one size more."""
     return zip(motion.features, motion.flow[1:], motion.seen[1:], strict=True)
 
 
-def _mean_where(seen: Tensor, error: Tensor) -> Tensor:
-    """Mean of ``error`` (N,1,height,width) where ``seen``."""
-    return (error * seen).sum() / seen.sum().clamp_min(1)
+def _mean_error(levels: Iterator[tuple[Tensor, Tensor, Tensor]], error: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Mean over levels (x, flow, seen) of ``error(x, flow)`` (N,C,height,width), where a place is ``seen``."""
+    terms = [(error(x, flow).mean(1, keepdim=True) * seen).sum() / seen.sum().clamp_min(1) for x, flow, seen in levels]
+    return torch.stack(terms).mean()

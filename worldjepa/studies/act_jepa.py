@@ -77,8 +77,8 @@ def run(command: str, steps: int) -> None:
             ratios = [_probed(ours, what, when) / _probed(theirs, what, when) for ours, theirs in pairs]
             figures[f"probe_rmse_ratio{suffix}_{when}"] = mean_figure(ratios)
     for name, seeds in jobs.items():
-        best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in seeds]
-        solved = solved_of(seeds)
+        best = best_coverage(seeds)
+        solved = solved_of(best)
         ours = name in ("act_jepa", "on_world_model")
         prefix = "" if name == "act_jepa" else f"{name}_"
         joint = figures["success_at_0_9"]["value"] if name == "two_stage" else None
@@ -94,9 +94,13 @@ def run(command: str, steps: int) -> None:
     write_result("act_jepa", command, machine(), SEEDS, figures)
 
 
-def solved_of(jobs: list[dict[str, Any]]) -> list[tuple[int, int]]:
-    """(episodes that reached the asked coverage, episodes) of each job."""
-    best = [np.array(job["best_reward"]) * FULL_COVERAGE for job in jobs]
+def best_coverage(jobs: list[dict[str, Any]]) -> list[np.ndarray]:
+    """The best of each episode (episodes,), of each job."""
+    return [np.array(job["best_reward"]) * FULL_COVERAGE for job in jobs]
+
+
+def solved_of(best: list[np.ndarray]) -> list[tuple[int, int]]:
+    """(episodes that reached the asked coverage, episodes) of each job, by :func:`best_coverage`."""
     return [(int((coverage >= ASKED_COVERAGE).sum()), len(coverage)) for coverage in best]
 
 

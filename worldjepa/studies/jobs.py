@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -86,6 +87,37 @@ def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = Fa
         command = [sys.executable, f"scripts/{name}.py", *words]
         if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=_environment(one_thread)).returncode:
             raise SystemExit(f"{' '.join(command[1:])} failed: see {file.name}; the same study goes on from there")
+
+
+def collect_job(env: str, parent: Path) -> float:
+    """Fills ``<parent>/store`` unless that has been done; the seconds it took."""
+    collected = parent / "collected.json"
+    if not collected.is_file():
+        began = time.monotonic()
+        run_script("collect", (f"env={env}", f"store={parent}/store"), parent / "collect")
+        write_text(collected, json.dumps({"seconds": time.monotonic() - began}))
+    return json.loads(collected.read_text())["seconds"]
+
+
+def pretrain_job(folder: Path, words: Sequence[str], measured: str, alone: bool) -> dict[str, Any]:
+    """What ``scripts/pretrain.py`` measured, and ``seconds``; done unless it is there; on one core unless ``alone``.
+
+    Args:
+        folder: of the run; ``summary.json`` is written there in the end.
+        words: of the command line, beside ``run_dir``.
+        measured: name of the file that the run's judgement is in.
+    """
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        cores = () if alone else ("train.processes=1",)
+        began = time.monotonic()
+        run_script("pretrain", (*words, *cores, f"run_dir={folder}"), folder, not alone)
+        sitting, facts = time.monotonic() - began, json.loads((folder / "facts.json").read_text())
+        # A run that was interrupted has minutes of earlier sittings; starting Python counts in this one alone.
+        minutes = sum(facts.get(f"minutes_{stage}", 0.0) for stage in ("training", "judging"))
+        found = json.loads((folder / measured).read_text())
+        write_text(summary, json.dumps(found | {"seconds": max(sitting, 60 * minutes)}, indent=1))
+    return json.loads(summary.read_text())
 
 
 def _environment(one_thread: bool) -> dict[str, str] | None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,10 @@ import torch
 from worldjepa.checkpoint import load_motion_model
 from worldjepa.evaluation.flow import end_point_error, opencv_flow, warp_picture
 from worldjepa.evaluation.motion import MOTION_FILE
-from worldjepa.files import write_text
 from worldjepa.runs import machine
-from worldjepa.studies.act_jepa import policy_job, solved_of
-from worldjepa.studies.jobs import in_turns, num_at_once, outcomes, run_script
-from worldjepa.studies.pusht import run_seed
+from worldjepa.studies.act_jepa import best_coverage, policy_job, solved_of
+from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job
+from worldjepa.studies.pusht import planning_figures, run_seed
 from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
 
 SEEDS = (0, 1, 2)
@@ -53,11 +51,7 @@ def run(command: str, steps: int) -> None:
     Args:
         steps: of training, the same for every method and seed.
     """
-    collected = FOLDER / "collected.json"
-    if not collected.is_file():
-        began = time.monotonic()
-        run_script("collect", ("env=moving_shapes", f"store={FOLDER}/store"), FOLDER / "collect")
-        write_text(collected, json.dumps({"seconds": time.monotonic() - began}))
+    collected = collect_job("moving_shapes", FOLDER)
     first = [name for name in METHODS if name != "frozen"]
     done = in_turns({f"{name}-{seed}": partial(_job, name, seed, steps) for seed in SEEDS for name in first})
     done |= in_turns({f"frozen-{seed}": partial(_job, "frozen", seed, steps) for seed in SEEDS})
@@ -65,7 +59,7 @@ def run(command: str, steps: int) -> None:
     figures = _figures(jobs)
     figures["steps"] = figure(steps, None, len(SEEDS))
     seconds = sum(job["seconds"] for job in done.values()) / num_at_once(len(done))
-    figures["minutes"] = figure((json.loads(collected.read_text())["seconds"] + seconds) / 60, None, 1)
+    figures["minutes"] = figure((collected + seconds) / 60, None, 1)
     join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
@@ -95,7 +89,7 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
     )
     for name, start in starts.items():
         policies = [done[f"{name}-{seed}"] for seed in SEEDS]
-        figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(policies))
+        figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(best_coverage(policies)))
         figures[f"pusht_policy_held_out_error_{name}"] = mean_figure([job["held_out_error"] for job in policies])
         jobs = [
             run_seed(
@@ -106,11 +100,7 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
             )
             for seed in SEEDS
         ]
-        for split, prefix in (("scripted", "pusht"), ("human", "pusht_human")):
-            if outcomes(jobs, split, "planner", "any"):
-                figures[f"{prefix}_success_{name}"] = rate_figure(outcomes(jobs, split, "planner", "any"))
-        angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
-        figures[f"pusht_angle_r2_{name}"] = mean_figure(angles)
+        figures |= planning_figures(jobs, f"_{name}")
     join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
@@ -252,17 +242,7 @@ def _folder(name: str, seed: int) -> Path:
 
 def _job(name: str, seed: int, steps: int, alone: bool) -> dict[str, Any]:
     """What came out of one run, done unless it is there; on one core unless ``alone``."""
-    folder = _folder(name, seed)
-    summary = folder / "summary.json"
-    if not summary.is_file():
-        start = (f"encoder.init={_folder('content_only', seed)}",) if name == "frozen" else ()
-        budget = (f"train.steps={steps}", "train.num_evaluations=1", *(() if alone else ("train.processes=1",)))
-        words = ("model=mc_jepa", "env=moving_shapes", f"env.store={FOLDER}/store", f"seed={seed}", *METHODS[name])
-        began = time.monotonic()
-        run_script("pretrain", (*words, *start, *budget, f"run_dir={folder}"), folder, not alone)
-        sitting, facts = time.monotonic() - began, json.loads((folder / "facts.json").read_text())
-        # A run that was interrupted has minutes of earlier sittings; starting Python counts in this one alone.
-        minutes = sum(facts.get(f"minutes_{stage}", 0.0) for stage in ("training", "judging"))
-        measured = json.loads((folder / MOTION_FILE).read_text())
-        write_text(summary, json.dumps(measured | {"seconds": max(sitting, 60 * minutes)}, indent=1))
-    return json.loads(summary.read_text())
+    start = (f"encoder.init={_folder('content_only', seed)}",) if name == "frozen" else ()
+    words = ("model=mc_jepa", "env=moving_shapes", f"env.store={FOLDER}/store", f"seed={seed}", *METHODS[name], *start)
+    budget = (f"train.steps={steps}", "train.num_evaluations=1")
+    return pretrain_job(_folder(name, seed), (*words, *budget), MOTION_FILE, alone)

@@ -31,6 +31,20 @@ def run_seed(
     return job
 
 
+def planning_figures(jobs: Sequence[dict[str, Any]], suffix: str = "") -> dict[str, Any]:
+    """How often a model other than the default one plans to its goals, and how well its latents tell the angle.
+
+    Returns:
+        ``pusht_success``, ``pusht_human_success`` where there are demonstrations, and ``pusht_angle_r2``, each name
+        followed by ``suffix``.
+    """
+    names = {"scripted": "pusht_success", "human": "pusht_human_success"}
+    found = {name: outcomes(jobs, split, "planner", "any") for split, name in names.items()}
+    angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
+    rates = {f"{name}{suffix}": rate_figure(tried) for name, tried in found.items() if tried}
+    return rates | {f"pusht_angle_r2{suffix}": mean_figure(angles)}
+
+
 def run(
     name: str,
     seeds: Sequence[int],

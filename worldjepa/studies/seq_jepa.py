@@ -6,7 +6,6 @@ seed. :func:`plan` then lets seq-JEPA plan in PushT, by the default job's own bu
 
 from __future__ import annotations
 
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.views import VIEWS_FILE
-from worldjepa.files import write_text
 from worldjepa.runs import machine
-from worldjepa.studies.jobs import in_turns, num_at_once, outcomes, run_script
-from worldjepa.studies.pusht import run_seed
-from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
+from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job
+from worldjepa.studies.pusht import planning_figures, run_seed
+from worldjepa.studies.record import figure, join_result, mean_figure
 
 SEEDS = (0, 1, 2)
 PICTURES = 128
@@ -53,11 +51,7 @@ def run(command: str, steps: int) -> None:
     Args:
         steps: of training on views, the same for every method and seed.
     """
-    collected = FOLDER / "collected.json"
-    if not collected.is_file():
-        began = time.monotonic()
-        run_script("collect", ("env=object_views", f"store={FOLDER}/store"), FOLDER / "collect")
-        write_text(collected, json.dumps({"seconds": time.monotonic() - began}))
+    collected = collect_job("object_views", FOLDER)
     seeds = {name: SEEDS[:1] if name in ONE_SEED else SEEDS for name in METHODS}
     order = [(name, seed) for seed in SEEDS for name in METHODS if seed in seeds[name]]
     done = in_turns({f"{name}-{seed}": partial(_job, name, seed, steps) for name, seed in order})
@@ -65,7 +59,7 @@ def run(command: str, steps: int) -> None:
     figures = _figures(jobs)
     figures["steps"] = figure(steps, None, len(SEEDS))
     seconds = sum(job["seconds"] for job in done.values()) / num_at_once(len(done))
-    minutes = (json.loads(collected.read_text())["seconds"] + seconds) / 60
+    minutes = (collected + seconds) / 60
     figures["minutes"] = figure(minutes, None, 1, at_most=60)
     figures["render_cache_views_per_s"] = mean_figure(_cached_views_per_s(FOLDER / "store"), at_least=1000)
     join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
@@ -74,12 +68,7 @@ def run(command: str, steps: int) -> None:
 def plan(command: str) -> None:
     """Adds planning in PushT to ``results/seq_jepa.json``."""
     jobs = [run_seed("seq_jepa-pusht", seed, ("+experiment=pusht_seq_jepa",), num_pairs=NUM_PAIRS) for seed in SEEDS]
-    figures = {}
-    for split, name in (("scripted", "pusht_success"), ("human", "pusht_human_success")):
-        if outcomes(jobs, split, "planner", "any"):
-            figures[name] = rate_figure(outcomes(jobs, split, "planner", "any"))
-    angles = [job["probes"]["eval/linear/block_angle/r2"] for job in jobs]
-    figures["pusht_angle_r2"] = mean_figure(angles)
+    figures = planning_figures(jobs)
     figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in jobs])
     join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
 
@@ -154,18 +143,7 @@ def _best(job: dict[str, Any]) -> float:
 
 def _job(name: str, seed: int, steps: int, alone: bool) -> dict[str, Any]:
     """What came out of one run on views, done unless it is there; on one core unless ``alone``."""
-    folder = FOLDER / f"{name}-{seed}-{steps}"
-    summary = folder / "summary.json"
-    if not summary.is_file():
-        batch = PICTURES // CLIP_FRAMES.get(name, 4)
-        budget = (f"train.steps={steps}", f"train.batch_size={batch}", *(() if alone else ("train.processes=1",)))
-        words = (*METHODS[name], "env=object_views", f"env.store={FOLDER}/store", f"seed={seed}", *budget)
-        judged = ("train.num_evaluations=0", f"views.lengths=[{','.join(map(str, LENGTHS))}]")
-        began = time.monotonic()
-        run_script("pretrain", (*words, *judged, f"run_dir={folder}"), folder, not alone)
-        sitting, facts = time.monotonic() - began, json.loads((folder / "facts.json").read_text())
-        # A run that was interrupted has minutes of earlier sittings; starting Python counts in this one alone.
-        minutes = sum(facts.get(f"minutes_{stage}", 0.0) for stage in ("training", "judging"))
-        measured = json.loads((folder / VIEWS_FILE).read_text())
-        write_text(summary, json.dumps(measured | {"seconds": max(sitting, 60 * minutes)}, indent=1))
-    return json.loads(summary.read_text())
+    batch = PICTURES // CLIP_FRAMES.get(name, 4)
+    words = (*METHODS[name], "env=object_views", f"env.store={FOLDER}/store", f"seed={seed}", f"train.steps={steps}")
+    judged = (f"train.batch_size={batch}", "train.num_evaluations=0", f"views.lengths=[{','.join(map(str, LENGTHS))}]")
+    return pretrain_job(FOLDER / f"{name}-{seed}-{steps}", (*words, *judged), VIEWS_FILE, alone)

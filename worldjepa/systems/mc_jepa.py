@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldjepa.encoders.pyramid import PyramidEncoder
+from worldjepa.layers import batchnorm_mlp
 from worldjepa.motion import resize_flow, seen_in_both
 from worldjepa.objectives.motion import swapped
 from worldjepa.objectives.weighted_sum import WeightedSum
@@ -107,10 +108,10 @@ class McJepa(nn.Module):
             # Where hardly anything would be seen in both, the flow is wrong: if that counted as hidden, all would.
             both_ways[both_ways.mean((1, 2, 3)) < LEAST_SEEN] = 1.0
             seen = [F.interpolate(both_ways, size=level.shape[-2:], mode="area") > 0.5 for level in flow]
-        with torch.autocast(pixels.device.type, enabled=False):
-            views = None if self.expander is None else self.views(pixels[:, 0], _own_stream())
         embedded = None
-        if views is not None:
+        if self.expander is not None:
+            with torch.autocast(pixels.device.type, enabled=False):
+                views = self.views(pixels[:, 0], _own_stream())
             pooled = self.model.encode({"pixels": views})[:, :, 0]
             embedded = self.expander(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2]).float()
         with torch.autocast(pixels.device.type, enabled=False):
@@ -158,16 +159,7 @@ def build_mc_jepa(
     model = MotionModel(encoder, predictor() if objective.needs("motion") else None)
     if not content:
         return McJepa(model, objective, frozen_encoder=frozen_encoder)
-    return McJepa(model, objective, make_expander(encoder.latent_dim, expander), views)
-
-
-def make_expander(width: int, dims: Sequence[int]) -> nn.Sequential:
-    """Linear maps from ``width`` features to ``dims``, with BatchNorm and ReLU between them."""
-    layers: list[nn.Module] = []
-    for dim in dims[:-1]:
-        layers += [nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU()]
-        width = dim
-    return nn.Sequential(*layers, nn.Linear(width, dims[-1]))
+    return McJepa(model, objective, batchnorm_mlp(encoder.latent_dim, expander), views)
 
 
 def _own_stream() -> torch.Generator:
