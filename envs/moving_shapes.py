@@ -1,7 +1,8 @@
 """MovingShapes: textured shapes move over a moving textured ground, and the true optical flow is known.
 
 For learning motion and content together without labels (MC-JEPA, arXiv:2307.12698): between two pictures every layer
-moves by a similarity, so that the flow is known exactly at every pixel, and all shapes of a scene are of one class.
+moves by a similarity, so that the flow is known exactly at every pixel, and all shapes of a scene are of one class,
+which has an outline and a range of hues.
 
 Layers lie in a fixed order: the ground, then sprite 1 to 3, each over those before. Lengths are in sides of the
 picture, x to the right, y down; angles in rad, from x towards y. A layer's pose is x, y, angle and log scale, see
@@ -217,7 +218,7 @@ def _owner(state: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _draw(state: np.ndarray, size: int) -> np.ndarray:
     """uint8 (size, size, 3): the layers over each other, edges a pixel wide."""
     places = (np.arange(size) + 0.5) / size
-    textures = make_textures(int(state[2]), len(LAYER_NAMES))
+    textures = make_textures(int(state[2]), int(state[0]), len(LAYER_NAMES))
     image = paint(textures[0], _layers(state)[0, :4], places, places)
     for texture, pose in zip(textures[1:], _sprites(state), strict=False):
         reach = RADIUS * np.exp(pose[3]) + 1 / size

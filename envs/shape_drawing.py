@@ -1,5 +1,7 @@
 """What moving layers are drawn with: shapes by their signed distance, textures as sums of waves, and poses.
 
+As things in the world do, those of a class have a colour in common beside their shape: a range of hues.
+
 A layer has coordinates of its own, in sides of the picture, and a pose (x, y, angle, log_scale) that says where they
 are seen: ``p = (x, y) + exp(log_scale) * rotation(angle) @ u``. Picture coordinates go from 0 to 1, x to the right, y
 down; angles are in rad, from x towards y.
@@ -7,6 +9,7 @@ down; angles are in rad, from x towards y.
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,8 +18,11 @@ import numpy as np
 
 NUM_WAVES = 12
 PERIODS = (8 / 64, 40 / 64)  # of a texture's waves, sides of the picture; poses of ours scale them by 0.67 to 1.5
-CONTRAST = 36.0  # standard deviation of a texture about its mean colour, grey levels
-MEAN_COLOUR = (60.0, 195.0)
+CONTRAST = (20.0, 30.0)  # of the ground and of sprites: a texture's standard deviation about its mean, grey levels
+HUES = 1 / 14  # of the circle: the range of a class, whose middles are 1/12 apart
+# Ranges of saturation and value. The ground is dull and has any hue.
+GROUND_COLOUR, SPRITE_COLOUR = ((0.0, 0.6), (0.35, 0.8)), ((0.5, 0.9), (0.5, 0.95))
+OTHER_COLOURS = 0.2  # share of a sprite's waves that do not just brighten and darken its colour
 NUM_DRAWS = 8  # of which the one is taken that is farthest from what is there already
 
 
@@ -60,22 +66,32 @@ class Texture(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def make_textures(seed: int, num_layers: int) -> tuple[Texture, ...]:
-    """The textures of a scene's layers; their mean colours keep apart."""
+def make_textures(seed: int, label: int, num_layers: int) -> tuple[Texture, ...]:
+    """The textures of a scene's ground and of its sprites of class ``label``; their mean colours keep apart."""
     rng, textures = np.random.default_rng(seed), []
-    for _ in range(num_layers):
-        means = np.array([texture.mean for texture in textures]).reshape(-1, 3)
-        mean = farthest(rng.uniform(*MEAN_COLOUR, (NUM_DRAWS, 3)), means)
+    for layer in range(num_layers):
+        hues = label / len(CLASS_NAMES) + HUES * rng.uniform(-0.5, 0.5, NUM_DRAWS) if layer else rng.random(NUM_DRAWS)
+        low, high = np.transpose(SPRITE_COLOUR if layer else GROUND_COLOUR)
+        draws = [rgb(hue, *rng.uniform(low, high)) for hue in hues]
+        mean = farthest(np.array(draws), np.array([texture.mean for texture in textures]).reshape(-1, 3))
         # Periods are spread evenly, so that every texture has coarse and fine structure.
         places = (np.arange(NUM_WAVES) + rng.random(NUM_WAVES)) / NUM_WAVES
         periods = PERIODS[0] * (PERIODS[1] / PERIODS[0]) ** places
         angles = rng.uniform(0, np.pi) + rng.uniform(0.6, 1) * rng.uniform(-np.pi / 2, np.pi / 2, NUM_WAVES)
         waves = np.stack([np.cos(angles), np.sin(angles)], -1) / periods[:, None]
         colours = rng.standard_normal((NUM_WAVES, 3)) + rng.standard_normal((NUM_WAVES, 1))
+        if layer:
+            shades = colours.mean(1, keepdims=True) * mean / mean.mean()
+            colours = (1 - OTHER_COLOURS) * shades + OTHER_COLOURS * colours
         colours *= periods[:, None] ** 0.25  # coarse structure a little stronger
-        colours *= CONTRAST / np.sqrt((colours**2).sum(0).mean() / 2)
+        colours *= CONTRAST[layer > 0] / np.sqrt((colours**2).sum(0).mean() / 2)
         textures.append(Texture(mean, waves, rng.uniform(-np.pi, np.pi, NUM_WAVES), colours))
     return tuple(textures)
+
+
+def rgb(hue: float, saturation: float, value: float) -> np.ndarray:
+    """(3,) grey levels; a hue counts turns of the circle from red, the others are in 0..1."""
+    return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
 def paint(texture: Texture, pose: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

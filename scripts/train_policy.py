@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import TrainSettings, checked_main
 from worldjepa.rollout import Factory
-from worldjepa.runs import env_factory, open_run, open_store
+from worldjepa.runs import check_init, env_factory, open_run, open_store
 from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -48,6 +48,7 @@ def imitate(config: DictConfig, folder: Path) -> None:
     if config.policy.name == "diffusion" and not find_spec("lerobot"):
         raise ValueError("policy=diffusion is LeRobot's: pip install -e '.[lerobot]' -e lerobot_plugin")
     made = imitation_config(config)
+    check_init(folder, made.policy.encoder)
     with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
         if int(os.environ.get("RANK", 0)) == 0:  # under `accelerate launch` every process comes here
             if made.env.id is not None:  # else the store is all there is

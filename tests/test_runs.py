@@ -5,9 +5,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from worldjepa.checkpoint import save_tensors
+from worldjepa.checkpoint import STATE_FILE, save_tensors
 from worldjepa.footprint import Footprint, PeakMemory
-from worldjepa.runs import PLANNING_FILE, check_disk, open_run
+from worldjepa.runs import PLANNING_FILE, check_disk, check_init, open_run
 
 
 def config(**changes):
@@ -73,3 +73,13 @@ def test_a_run_without_weights_or_with_foreign_ones_is_refused(tmp_path):
     save_tensors(tmp_path / "model.safetensors", {"weight": torch.zeros(2)}, {})
     with pytest.raises(ValueError, match="no environment specification"):
         load_world_model(tmp_path)
+
+
+def test_an_encoder_that_is_to_start_from_nothing_is_refused(tmp_path):
+    check_init(tmp_path, None)
+    check_init(tmp_path, OmegaConf.create({"init": None}))
+    nowhere = OmegaConf.create({"init": str(tmp_path / "nowhere")})
+    with pytest.raises(ValueError, match=r"encoder\.init=.*nowhere: expected the folder of a trained run"):
+        check_init(tmp_path, nowhere)
+    (tmp_path / STATE_FILE).touch()  # what has begun has started from it already
+    check_init(tmp_path, nowhere)

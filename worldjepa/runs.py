@@ -171,6 +171,7 @@ def build_motion(config: DictConfig, store: EpisodeStore) -> tuple[McJepa, Windo
         dict(objective.starts),
         list(config.expander),
         instantiate(config.content_views),
+        config.motion_share,
         config.frozen_encoder,
     )
     return system, windows, settings
@@ -245,10 +246,15 @@ def train_whole_run(run_dir: Path, config: DictConfig) -> Footprint | None:
     return footprint if first else None
 
 
-def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
-    init = config.encoder.get("init")
+def check_init(run_dir: Path, encoder: DictConfig | None) -> None:
+    """Refuses an encoder that is to start from a run that is not there, before anything is collected."""
+    init = encoder.get("init") if encoder is not None else None
     if init is not None and not (Path(init) / MODEL_FILE).is_file() and not (run_dir / STATE_FILE).is_file():
         raise ValueError(f"encoder.init={init}: expected the folder of a trained run, found no {MODEL_FILE} there")
+
+
+def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
+    check_init(run_dir, config.encoder)
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
     with footprint.stage("collection"):

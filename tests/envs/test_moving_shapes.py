@@ -138,7 +138,7 @@ def test_segments_are_what_is_drawn_and_the_later_sprite_is_on_top(env):
     state = scene(*sprites, shape="cross", angle=0.4)
     segments, pixels = env.segments(state), env.observe_state(state)["pixels"].astype(float)
     assert segments.dtype == np.int64 and np.unique(segments).tolist() == [0, 1, 2, 3]
-    places, textures = (np.arange(SIZE) + 0.5) / SIZE, make_textures(7, 4)
+    places, textures = (np.arange(SIZE) + 0.5) / SIZE, make_textures(7, CLASS_NAMES.index("cross"), 4)
     drawn = np.stack(
         [paint(textures[k], state[3 + 8 * k : 7 + 8 * k], places, places).clip(0, 255).round() for k in range(4)]
     )

@@ -1,5 +1,7 @@
 """Shapes are distances, textures are sums of waves, poses lead there and back."""
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def test_classes_look_different():
 
 
 def test_textures_are_the_sums_of_waves_they_say():
-    texture, pose = make_textures(3, 2)[1], np.array([0.3, 0.8, 1.1, 0.2])
+    texture, pose = make_textures(3, 5, 2)[1], np.array([0.3, 0.8, 1.1, 0.2])
     x, y = np.linspace(0, 1, 5), np.linspace(0, 1, 7)
     points = np.stack(to_layer(pose, *np.meshgrid(x, y)), -1)
     waves = np.cos(2 * np.pi * points @ texture.waves.T + texture.phases)
@@ -46,16 +48,27 @@ def test_textures_are_the_sums_of_waves_they_say():
 
 def test_textures_have_contrast_and_no_period_too_short_to_be_drawn():
     places = np.linspace(0, 4, 200)
-    for seed in range(10):
-        textures = make_textures(seed, 4)
+    for seed in range(12):
+        textures = make_textures(seed, seed, 4)
         means = np.array([texture.mean for texture in textures])
-        assert np.linalg.norm(means[:, None] - means, axis=-1)[np.triu_indices(4, 1)].min() > 30
+        assert np.linalg.norm(means[:, None] - means, axis=-1)[np.triu_indices(4, 1)].min() > 10
         for texture in textures:
             periods = 64 / np.linalg.norm(texture.waves, axis=-1)
             assert 7.9 < periods.min() < periods.max() < 40.1 and np.ptp(np.log(periods)) > np.log(3.5)
             colours = paint(texture, np.zeros(4), places, places)
-            assert 25 < colours.std((0, 1)).mean() < 50
-    assert make_textures(3, 4)[0].mean.tolist() != make_textures(4, 4)[0].mean.tolist()
+            assert 12 < colours.std((0, 1)).mean() < 50
+    assert make_textures(3, 0, 4)[0].mean.tolist() != make_textures(4, 0, 4)[0].mean.tolist()
+
+
+def test_sprites_have_the_hue_of_their_class_and_the_ground_has_any():
+    hues = np.array([[[hue(texture.mean) for texture in make_textures(seed, k, 4)] for seed in range(8)] for k in range(12)])
+    off = np.abs((hues - np.arange(12)[:, None, None] / 12 + 0.5) % 1 - 0.5)
+    assert off[..., 1:].max() < 0.5 / 12  # no two classes share a hue
+    assert off[..., 0].max() > 0.3
+
+
+def hue(colour: np.ndarray) -> float:
+    return colorsys.rgb_to_hsv(*colour / 255)[0]
 
 
 def test_farthest_is_the_one_that_is_lonely():

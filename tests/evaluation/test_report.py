@@ -125,6 +125,13 @@ def test_the_page_shows_films_charts_rollouts_and_facts(whole):
     assert sorted(p.name for p in run_dir.iterdir() if p.name.startswith((".", "report"))) == ["report.html"]
 
 
+def test_errors_of_the_flow_have_a_legend(tmp_path, recwarn):
+    rows = [{"step": step, "eval/epe": 1.0, "eval/epe_visible": 0.8, "eval/epe_over_zero": 0.3} for step in (1, 2)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert "Error of the flow" in write_report(tmp_path).read_text(encoding="utf-8")
+    assert not [warning for warning in recwarn if "legend" in str(warning.message)]  # of a chart with no names
+
+
 def test_missing_pieces_are_named_and_the_rest_is_shown(tmp_path):
     run_dir = make_run(tmp_path)
     (run_dir / "figures.npz").unlink()

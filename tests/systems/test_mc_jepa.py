@@ -14,7 +14,7 @@ WIDTHS = (8, 12, 16)
 ALL = {"regression": 1.0, "reconstruction": 10.0, "smoothness": 1.0, "levels": 0.1, "content": 0.1}
 
 
-def system(weights=ALL, frozen=False, starts=None, widths=WIDTHS):
+def system(weights=ALL, frozen=False, starts=None, widths=WIDTHS, motion_share=1.0):
     torch.manual_seed(0)
     terms = {
         "regression": FeatureRegression(),
@@ -31,6 +31,7 @@ def system(weights=ALL, frozen=False, starts=None, widths=WIDTHS):
         starts or {},
         (24, 24),
         PictureViews(),
+        motion_share,
         frozen,
     )
 
@@ -110,6 +111,17 @@ def test_without_content_nothing_waits_for_it():
     assert made(clip(), torch.Generator().manual_seed(0))["total"] > 0
 
 
+def test_flow_is_learned_from_a_share_of_the_clips_and_content_from_all():
+    few, all_clips = clip(2), clip(6)
+    few.observation["pixels"] = all_clips.observation["pixels"][:2]
+    losses = []
+    for share, segment in ((1 / 3, all_clips), (1.0, few)):
+        losses.append(system(ALL | {"levels": 0.0}, motion_share=share)(segment, torch.Generator().manual_seed(0)))
+    for name in ("regression", "reconstruction", "smoothness"):
+        torch.testing.assert_close(losses[0][name], losses[1][name])
+    assert losses[0]["content"] != losses[1]["content"]
+
+
 def test_levels_and_content_need_no_flow():
     made = system({**dict.fromkeys(ALL, 0.0), "levels": 1.0, "content": 1.0})
     assert made.model.predictor is None
@@ -126,6 +138,8 @@ def test_levels_of_one_or_two_cells_do_no_harm(size):
 def test_what_would_learn_nothing_is_refused():
     with pytest.raises(ValueError, match="frozen_encoder=true learns flow"):
         system(ALL, frozen=True)
+    with pytest.raises(ValueError, match="motion_share must be"):
+        system(motion_share=0.0)
     with pytest.raises(ValueError, match="0 <= start < 1"):
         system(starts={"levels": 10})
     with pytest.raises(ValueError, match="without a head, got PyramidLatent"):

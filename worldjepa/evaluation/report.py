@@ -37,11 +37,13 @@ from worldjepa.training import METRICS_FILE, read_metrics
 
 LARGEST_VIDEO_BYTES = 25_000_000
 
-
 PLANNED = (
     "Each cell is one attempt. The goal picture is in its corner; the frame turns green once the goal is reached. "
     "(In PushT the pale green T on the floor is scenery: only the picture in the corner is the goal.)"
 )
+
+
+EPE_NAMES = ("epe", "epe_visible", "epe_hidden", "epe_zero", "epe_translation")
 
 
 class Kind(NamedTuple):
@@ -228,7 +230,8 @@ def _curve_section(rows: list[dict]) -> str:
             if name.endswith("/r2")
         }
         add(found, caption, ylabel="R²", limits=(-0.05, 1.02))
-    add(_series(rows, "eval/epe"), "Error of the flow (EPE) and of its baselines.", ylabel="px")
+    errors = {name: line for name, line in _series(rows, "eval/").items() if name in EPE_NAMES}
+    add(errors, "Error of the flow (EPE) and of its baselines.", ylabel="px")
     add(_series(rows, "eval/rankme"), "RankMe: how many dimensions the latents really use.", ylabel="dimensions")
     add(
         _series(rows, "eval/action_sensitivity"),

@@ -6,6 +6,7 @@ so. Content: two views of one picture have one embedding (VICReg). Both halves s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -70,7 +71,11 @@ class McJepa(nn.Module):
         objective: terms of a :class:`worldjepa.types.Motion`.
         expander: pooled features (M,D) -> embeddings (M,D'); None where no term needs content.
         views: pictures uint8 (M,3,height,width), generator -> (2,M,3,height,width), two views of each.
+        motion_share: of a batch's clips, those from which flow is learned; content needs more pictures and less work.
         frozen_encoder: train the flow alone, on features that stay what they are.
+
+    Raises:
+        ValueError: no such share.
     """
 
     def __init__(
@@ -79,10 +84,14 @@ class McJepa(nn.Module):
         objective: WeightedSum,
         expander: nn.Module | None = None,
         views: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        motion_share: float = 1.0,
         frozen_encoder: bool = False,
     ):
         super().__init__()
+        if not 0 < motion_share <= 1:
+            raise ValueError(f"motion_share must be a share of the batch in (0, 1], got {motion_share}")
         self.model, self.objective, self.expander, self.views = model, objective, expander, views
+        self.motion_share = motion_share
         self.register_buffer("progress", torch.zeros(()))
         if frozen_encoder:
             model.encoder.requires_grad_(False)
@@ -91,12 +100,13 @@ class McJepa(nn.Module):
         """Name -> scalar of every training term, and their weighted ``total``.
 
         Args:
-            segment: clips of at least two frames; every frame and the next one are a pair.
+            segment: clips of at least two frames; every frame and the next one are a pair. Content is seen in the first.
         """
         pixels = segment.observation["pixels"]
         pictures, flow, seen, features = [], [], [], []
         if self.model.predictor is not None or self.objective.needs("features"):
-            both = torch.cat([pixels[:, :-1].flatten(0, 1), pixels[:, 1:].flatten(0, 1)])
+            clips = pixels[: math.ceil(self.motion_share * len(pixels))]
+            both = torch.cat([clips[:, :-1].flatten(0, 1), clips[:, 1:].flatten(0, 1)])
             features = self.model.encoder.features({"pixels": both[:, None]})
         if self.model.predictor is not None:
             flow = self.model.predictor(features, [swapped(level) for level in features])
@@ -130,6 +140,7 @@ def build_mc_jepa(
     starts: dict[str, float],
     expander: Sequence[int],
     views: Callable[[Tensor, torch.Generator], Tensor],
+    motion_share: float = 1.0,
     frozen_encoder: bool = False,
 ) -> McJepa:
     """Puts together what the weights ask for: the flow's part, the content's, or both.
@@ -140,7 +151,7 @@ def build_mc_jepa(
         terms, weights, starts: of the objective; terms of weight 0 are left out, and nothing waits for content where
             there is none.
         expander: widths of the expander's layers.
-        views: see :class:`McJepa`.
+        views, motion_share: see :class:`McJepa`.
         frozen_encoder: for flow alone, on features of another run.
 
     Raises:
@@ -158,8 +169,8 @@ def build_mc_jepa(
         )
     model = MotionModel(encoder, predictor() if objective.needs("motion") else None)
     if not content:
-        return McJepa(model, objective, frozen_encoder=frozen_encoder)
-    return McJepa(model, objective, batchnorm_mlp(encoder.latent_dim, expander), views)
+        return McJepa(model, objective, motion_share=motion_share, frozen_encoder=frozen_encoder)
+    return McJepa(model, objective, batchnorm_mlp(encoder.latent_dim, expander), views, motion_share)
 
 
 def _own_stream() -> torch.Generator:
