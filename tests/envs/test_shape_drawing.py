@@ -61,7 +61,9 @@ def test_textures_have_contrast_and_no_period_too_short_to_be_drawn():
 
 
 def test_sprites_have_the_hue_of_their_class_and_the_ground_has_any():
-    hues = np.array([[[hue(texture.mean) for texture in make_textures(seed, k, 4)] for seed in range(8)] for k in range(12)])
+    hues = np.array(
+        [[[hue(texture.mean) for texture in make_textures(seed, k, 4)] for seed in range(8)] for k in range(12)]
+    )
     off = np.abs((hues - np.arange(12)[:, None, None] / 12 + 0.5) % 1 - 0.5)
     assert off[..., 1:].max() < 0.5 / 12  # no two classes share a hue
     assert off[..., 0].max() > 0.3

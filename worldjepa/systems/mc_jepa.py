@@ -100,7 +100,7 @@ class McJepa(nn.Module):
         """Name -> scalar of every training term, and their weighted ``total``.
 
         Args:
-            segment: clips of at least two frames; every frame and the next one are a pair. Content is seen in the first.
+            segment: clips of at least two frames; every frame and the next are a pair. Content is seen in the first.
         """
         pixels = segment.observation["pixels"]
         pictures, flow, seen, features = [], [], [], []
