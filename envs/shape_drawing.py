@@ -18,7 +18,7 @@ import numpy as np
 
 NUM_WAVES = 12
 PERIODS = (8 / 64, 40 / 64)  # of a texture's waves, sides of the picture; poses of ours scale them by 0.67 to 1.5
-CONTRAST = (20.0, 30.0)  # of the ground and of sprites: a texture's standard deviation about its mean, grey levels
+CONTRAST = (32.0, 36.0)  # of the ground and of sprites: a texture's standard deviation about its mean, grey levels
 HUES = 1 / 14  # of the circle: the range of a class, whose middles are 1/12 apart
 # Ranges of saturation and value. The ground is dull and has any hue.
 GROUND_COLOUR, SPRITE_COLOUR = ((0.0, 0.6), (0.35, 0.8)), ((0.5, 0.9), (0.5, 0.95))

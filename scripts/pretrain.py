@@ -17,8 +17,9 @@ from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
 from worldjepa.evaluation.motion import MOTION_FILE
 from worldjepa.evaluation.report import write_report
 from worldjepa.evaluation.views import VIEWS_FILE, summary_of
+from worldjepa.judging import judge_motion, judge_views, motion_world, view_world
 from worldjepa.pretraining import PretrainSettings, pretrain_run
-from worldjepa.runs import judge_motion, judge_views, motion_world, read_json, train_whole_run, view_world
+from worldjepa.runs import read_json, train_whole_run
 from worldjepa.training import Interrupted
 
 CONFIGS = Path(__file__).parent.parent / "configs"

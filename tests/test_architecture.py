@@ -11,13 +11,13 @@ ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
     ("types", "files"),
-    ("layers", "motion", "normalizer", "tokens"),
+    ("layers", "motion", "normalizer", "tokens", "voxels"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
     ("systems",),
     ("costs",),
     ("planners",),
     ("config", "checkpoint"),
-    ("training", "refinement", "pretraining", "rollout", "collection", "evaluation", "runs", "footprint"),
+    ("training", "refinement", "pretraining", "rollout", "collection", "evaluation", "runs", "judging", "footprint"),
     ("studies", "doctor"),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 
 from envs.picture_views import Saccades
 from worldjepa.config import RUN_SCHEMA
-from worldjepa.runs import view_world
+from worldjepa.judging import view_world
 
 ROOT = Path(__file__).parents[1]
 

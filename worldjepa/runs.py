@@ -23,7 +23,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from hydra.utils import instantiate
@@ -35,32 +34,17 @@ from worldjepa.checkpoint import (
     MODEL_FILE,
     STATE_FILE,
     learns_motion,
-    load_motion_model,
-    load_world_model,
     start_from,
 )
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
-from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
-from worldjepa.evaluation.motion import (
-    MOTION_FIGURES,
-    MOTION_FILE,
-    measure_carrying,
-    measure_content,
-    measure_folder,
-    measure_pairs,
-    motion_figures,
-    motion_film,
-    opencv_errors,
-    true_flow,
-)
+from worldjepa.evaluation.motion import MOTION_FILE, measure_pairs, true_flow
 from worldjepa.evaluation.representation import measure_representation
-from worldjepa.evaluation.video import write_film
-from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
-from worldjepa.files import write_text, written_whole
+from worldjepa.evaluation.views import VIEWS_FILE
+from worldjepa.files import write_text
 from worldjepa.footprint import Footprint
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
@@ -262,95 +246,6 @@ def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
     footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
     print(sentence)
     return footprint
-
-
-def view_world(config: DictConfig):
-    """A run's environment, a :class:`worldjepa.evaluation.views.ViewWorld`.
-
-    Raises:
-        ValueError: it is none, or the views that are asked for cannot be had.
-    """
-    if "encoder" not in config:
-        raise ValueError("this model learns from pictures alone; with env=, use model=seq_jepa, sie, vicreg or lejepa")
-    world = env_factory(config).build().unwrapped
-    if not hasattr(world, "relations") or config.env.frameskip != 1:
-        raise ValueError(f"{config.env.id} shows no views of things; use env=object_views, saccades or augmentations")
-    lengths, length = list(config.views.lengths), config.env.collect.num_frames
-    if length < PATH_LENGTH or not lengths or not all(1 <= n <= length for n in lengths):
-        raise ValueError(
-            f"views.lengths must be numbers from 1 to the {length} views of each thing (env.collect.num_frames, "
-            f"{PATH_LENGTH} or more), got {lengths}"
-        )
-    return world
-
-
-def judge_views(run_dir: Path, config: DictConfig) -> dict[str, float]:
-    """Measures what a run has learned from views; writes ``views.json``, and pictures for its report."""
-    world, store, (model, _) = view_world(config), EpisodeStore.open(config.env.store), load_world_model(run_dir)
-    model.to(pick_device(config.train.device))
-    settings, trained_on = config.views, list(config.env.policies)
-    train = encode_views(model, store, "train", trained_on[0], settings.num_train)
-    held_out = encode_views(model, store, "held_out", trained_on[0], settings.num_held_out)
-    beyond = None
-    if "beyond" not in trained_on and store.policies.count("beyond") > 1:
-        beyond = encode_views(model, store, "all", "beyond", settings.num_held_out)
-    results = measure_views(model, world, train, held_out, beyond, lengths=settings.lengths, seed=config.seed)
-    pictures = {
-        f"neighbours/{name}": np.stack(
-            [
-                [store.episode(int(held_out.episodes[episode])).arrays["pixels"][view] for episode, view in row]
-                for row in found
-            ]
-        )
-        for name, found in nearest_views(model, held_out).items()
-    }
-    with written_whole(run_dir / "view_figures.npz") as beside:
-        np.savez_compressed(beside, **pictures)
-    write_text(run_dir / VIEWS_FILE, json.dumps(results, indent=1))
-    return results
-
-
-def motion_world(config: DictConfig):
-    """A run's environment, a :class:`worldjepa.evaluation.motion.FlowWorld` or one that does not know its flow.
-
-    Raises:
-        ValueError: nothing can be collected in it, or what is asked for cannot be judged.
-    """
-    if "collect" not in config.env or "demonstrations" not in config.data:
-        raise ValueError(
-            "model=mc_jepa learns from an environment's episodes: give env=moving_shapes, pusht, reacher, ..."
-        )
-    if config.motion.num_pairs < 1 or config.motion.num_scenes < 1:
-        raise ValueError(
-            "motion.num_pairs and motion.num_scenes must be >= 1, got "
-            f"{config.motion.num_pairs} and {config.motion.num_scenes}"
-        )
-    if config.motion.folder is not None:
-        find_flow_pairs(config.motion.folder)
-    return env_factory(config).build().unwrapped
-
-
-def judge_motion(run_dir: Path, config: DictConfig) -> dict[str, float]:
-    """Measures the flow and the content that a run has learned; writes ``motion.json``, pictures and a video."""
-    world, store, (model, _) = motion_world(config), EpisodeStore.open(config.env.store), load_motion_model(run_dir)
-    model.to(pick_device(config.train.device))
-    played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
-    windows = Windows(store, 2, observations=("pixels",), split="held_out", **played)
-    pairs = windows.sample(config.motion.num_pairs, PROBE_SEEDS[1], 0)
-    truth = None if model.predictor is None else true_flow(world, pairs)
-    results = measure_pairs(model, pairs, truth)
-    if model.predictor is not None:
-        if truth is not None:
-            results |= opencv_errors(pairs, truth)
-        if config.motion.folder is not None:
-            results |= measure_folder(model, config.motion.folder)
-        write_film(run_dir / "videos" / "flow.mp4", motion_film(model, store, **played), frame_rate=4)
-    results |= measure_content(model, world, store, config.motion.num_scenes, config.env.get("policies"))
-    results |= measure_carrying(model, world, store, **played)
-    with written_whole(run_dir / MOTION_FIGURES) as beside:
-        np.savez_compressed(beside, **motion_figures(model, pairs, truth))
-    write_text(run_dir / MOTION_FILE, json.dumps(results, indent=1))
-    return results
 
 
 def machine() -> dict[str, Any]:
