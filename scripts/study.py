@@ -40,7 +40,7 @@ def views(command: str) -> None:
 
 
 def motion(command: str) -> None:
-    mc_jepa.run(command, steps=1000)
+    mc_jepa.run(command, steps=2500)
 
 
 def motion_transfer(command: str) -> None:

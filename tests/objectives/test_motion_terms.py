@@ -45,6 +45,17 @@ def test_what_is_covered_or_gone_does_not_count():
     assert same(motion).item() == pytest.approx(same(spoiled).item(), abs=1e-6)
 
 
+def test_a_coarser_level_counts_by_its_decay():
+    motion = moved(3.0)
+    alone = [
+        Reconstruction()(Motion([picture], [flow], [seen], [])).item()
+        for picture, flow, seen in zip(motion.pictures, motion.flow, motion.seen, strict=True)
+    ]
+    assert Reconstruction(decay=0.25)(motion).item() == pytest.approx((alone[0] + 0.25 * alone[1]) / 1.25, rel=1e-5)
+    with pytest.raises(ValueError, match="decay"):
+        Reconstruction(decay=0.0)
+
+
 def test_a_cycle_of_opposite_flows_comes_home_and_others_do_not():
     motion = moved(2.0)
     assert FeatureCycle()(motion) < 0.02

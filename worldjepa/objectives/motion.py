@@ -36,17 +36,23 @@ class FeatureCycle(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Mean over levels of L1 + L2 + SSIM of the pictures, where a place is seen in both.
+    """Weighted mean over levels of L1 + L2 + SSIM of the pictures, where a place is seen in both.
 
     Args:
         l1, l2, ssim: weights; SSIM's term is (1 - SSIM) / 2 in windows of 3 x 3.
+        decay: weight of a level over that of the next finer one, > 0. In the coarse ones borders of things are blurred.
+
+    Raises:
+        ValueError: no such decay.
     """
 
     needs_motion = True
 
-    def __init__(self, l1: float = 0.5, l2: float = 0.5, ssim: float = 1.0):
+    def __init__(self, l1: float = 0.5, l2: float = 0.5, ssim: float = 1.0, decay: float = 0.25):
         super().__init__()
-        self.l1, self.l2, self.ssim = l1, l2, ssim
+        if not decay > 0:
+            raise ValueError(f"decay of the levels' weights must be > 0, got {decay}")
+        self.l1, self.l2, self.ssim, self.decay = l1, l2, ssim, decay
 
     def forward(self, motion: Motion, generator: torch.Generator | None = None) -> Tensor:
         def error(x: Tensor, flow: Tensor) -> Tensor:
@@ -54,7 +60,7 @@ class Reconstruction(nn.Module):
             apart = x - guess
             return self.l1 * apart.abs() + self.l2 * apart.square() + self.ssim * (1 - ssim(x, guess)) / 2
 
-        return _mean_error(zip(motion.pictures, motion.flow, motion.seen, strict=True), error)
+        return _mean_error(zip(motion.pictures, motion.flow, motion.seen, strict=True), error, self.decay)
 
 
 class Smoothness(nn.Module):
@@ -153,7 +159,14 @@ def _levels(motion: Motion) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     return zip(motion.features, motion.flow[1:], motion.seen[1:], strict=True)
 
 
-def _mean_error(levels: Iterator[tuple[Tensor, Tensor, Tensor]], error: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Mean over levels (x, flow, seen) of ``error(x, flow)`` (N,C,height,width), where a place is ``seen``."""
+def _mean_error(
+    levels: Iterator[tuple[Tensor, Tensor, Tensor]], error: Callable[[Tensor, Tensor], Tensor], decay: float = 1.0
+) -> Tensor:
+    """Mean over levels (x, flow, seen) of ``error(x, flow)`` (N,C,height,width), where a place is ``seen``.
+
+    Args:
+        decay: weight of a level over that of the next finer one.
+    """
     terms = [(error(x, flow).mean(1, keepdim=True) * seen).sum() / seen.sum().clamp_min(1) for x, flow, seen in levels]
-    return torch.stack(terms).mean()
+    weights = [decay**level for level in range(len(terms))]
+    return sum(weight * term for weight, term in zip(weights, terms, strict=True)) / sum(weights)
