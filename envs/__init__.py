@@ -17,6 +17,7 @@ register(
     max_episode_steps=1000,
     disable_env_checker=True,
 )
+register("worldjepa/Street-v0", entry_point="envs.street:Street", max_episode_steps=400, disable_env_checker=True)
 for name in ("Saccades", "Augmentations"):
     register(
         f"worldjepa/{name}-v0",

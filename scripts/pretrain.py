@@ -3,6 +3,7 @@
 python scripts/pretrain.py model=i_jepa data=digits
 python scripts/pretrain.py model=seq_jepa env=object_views
 python scripts/pretrain.py model=mc_jepa env=moving_shapes
+python scripts/pretrain.py model=ad_l_jepa env=street
 """
 
 import sys
@@ -14,10 +15,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
+from worldjepa.evaluation.bev import SCANS_FILE
 from worldjepa.evaluation.motion import MOTION_FILE
 from worldjepa.evaluation.report import write_report
 from worldjepa.evaluation.views import VIEWS_FILE, summary_of
-from worldjepa.judging import judge_motion, judge_views, motion_world, view_world
+from worldjepa.judging import judge_motion, judge_scans, judge_views, motion_world, scan_world, view_world
 from worldjepa.pretraining import PretrainSettings, pretrain_run
 from worldjepa.runs import read_json, train_whole_run
 from worldjepa.training import Interrupted
@@ -25,13 +27,14 @@ from worldjepa.training import Interrupted
 CONFIGS = Path(__file__).parent.parent / "configs"
 ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
 ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
-ConfigStore.instance().store("base_pretrain_motion", {"train": TrainSettings})
+ConfigStore.instance().store("base_pretrain_episodes", {"train": TrainSettings})
 
 
 def config_for(words: list[str]) -> str:
-    """Pictures that fit in memory, views of things and pictures that move are trained on by different settings."""
-    if "model=mc_jepa" in words:
-        return "pretrain_motion"
+    """Pictures that fit in memory, views of things, pictures that move and scans have settings of their own."""
+    for model, name in (("mc_jepa", "pretrain_motion"), ("ad_l_jepa", "pretrain_scans")):
+        if f"model={model}" in words:
+            return name
     return "pretrain_views" if any(word.startswith("env=") for word in words) else "pretrain"
 
 
@@ -41,7 +44,12 @@ CONFIG = config_for(sys.argv[1:])
 @hydra.main(version_base="1.3", config_path="../configs", config_name=CONFIG)
 def main(config: DictConfig) -> None:
     try:
-        {"pretrain": run_pictures, "pretrain_views": run_views, "pretrain_motion": run_motion}[CONFIG](config)
+        {
+            "pretrain": run_pictures,
+            "pretrain_views": run_views,
+            "pretrain_motion": run_motion,
+            "pretrain_scans": run_scans,
+        }[CONFIG](config)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -64,7 +72,16 @@ def run_views(config: DictConfig) -> None:
 
 def run_motion(config: DictConfig) -> None:
     motion_world(config)  # says at once what cannot be judged
-    run_world(config, MOTION_FILE, judge_motion, lambda found: "; ".join(f"{k} {v:.3g}" for k, v in found.items()))
+    run_world(config, MOTION_FILE, judge_motion, numbers)
+
+
+def run_scans(config: DictConfig) -> None:
+    scan_world(config)  # says at once what shows no scans
+    run_world(config, SCANS_FILE, judge_scans, numbers)
+
+
+def numbers(found: dict[str, float]) -> str:
+    return "; ".join(f"{name} {value:.3g}" for name, value in found.items())
 
 
 def run_world(config: DictConfig, measured: str, judge: Callable, summary: Callable[[dict], str]) -> None:

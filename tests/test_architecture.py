@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
     ("types", "files"),
-    ("layers", "motion", "normalizer", "tokens", "voxels"),
+    ("layers", "motion", "normalizer", "tokens", "voxels", "sweeps"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
-    ("systems",),
+    ("systems", "detection"),
     ("costs",),
     ("planners",),
     ("config", "checkpoint"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -137,9 +137,31 @@ def load_motion_model(run_dir: str | Path):
     return model.eval(), config
 
 
-def learns_motion(config: Mapping[str, Any]) -> bool:
-    """Whether a run's configuration asks for a model of motion and content (MC-JEPA), no world model."""
-    return "content_views" in config
+def load_bev_model(run_dir: str | Path):
+    """The trained model of a LiDAR's bird's-eye view of a run (AD-L-JEPA), in eval mode on CPU, and its configuration.
+
+    Returns:
+        (BevModel, dict).
+
+    Raises:
+        ValueError: no such run, or weights that do not fit its configuration.
+    """
+    from hydra.utils import instantiate
+
+    from worldjepa.systems.ad_l_jepa import BevModel
+
+    config = read_config(run_dir)
+    model = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor")))
+    load_weights(model, load_tensors(Path(run_dir) / MODEL_FILE)[0], Path(run_dir) / MODEL_FILE)
+    return model.eval(), config
+
+
+def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans"]:
+    """What a run's configuration asks for: latents of observations (world models and their like), motion and content of
+    pictures (MC-JEPA), or latents of a LiDAR's scans (AD-L-JEPA)."""
+    if "content_views" in config:
+        return "motion"
+    return "scans" if "sensor" in config else "latents"
 
 
 def read_config(run_dir: str | Path) -> dict[str, Any]:
@@ -168,11 +190,13 @@ def load_world_model(run_dir: str | Path):
 
     run_dir = Path(run_dir)
     config = read_config(run_dir)
-    if learns_motion(config):
+    if kind_of(config) == "motion":
         raise ValueError(
             f"{run_dir} holds a model of motion and content, no world model; start one from it with "
             f"encoder=pyramid encoder.init={run_dir}"
         )
+    if kind_of(config) == "scans":
+        raise ValueError(f"{run_dir} holds a model of LiDAR scans, no world model")
     tensors, metadata = load_tensors(run_dir / MODEL_FILE)
     if "spec" not in metadata:
         raise ValueError(f"{run_dir / MODEL_FILE}: holds no environment specification; it was not saved by worldjepa")

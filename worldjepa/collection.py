@@ -15,26 +15,27 @@ from worldjepa.datasets.store import EpisodeStore
 from worldjepa.rollout import Factory, Job, collect
 from worldjepa.types import EnvSpec, GoalEnv
 
-PICTURE_TOLERANCE = 0.1
-"""Mean grey levels; states are stored in float32, which is worth a thousandth of that."""
+TOLERANCE = 0.1
+"""Mean grey levels, or m of range; states are stored in float32, which is worth a thousandth of that."""
 
 
 def check_pictures(store: EpisodeStore, env: GoalEnv) -> None:
-    """Raises ValueError unless ``env`` draws stored states as they were drawn when they were collected.
+    """Raises ValueError unless ``env`` shows stored states as it did when they were collected: pictures, or sweeps.
 
     Goal pictures come from the environment, so a model must have learned from the same renderer.
     """
     env = env.unwrapped
+    shown, unit = ("pixels", "grey levels") if "pixels" in store.spec.fields else ("sweep", "m or units of intensity")
     worst = 0.0
     for index in np.linspace(0, store.num_episodes - 1, min(8, store.num_episodes)).astype(int):
         arrays = store.episode(index).arrays
         middle = len(arrays["state"]) // 2
-        now = env.observe_state(arrays["state"][middle].astype(np.float64))["pixels"].astype(int)
-        worst = max(worst, float(np.abs(now - arrays["pixels"][middle]).mean()))
-    if worst > PICTURE_TOLERANCE:
+        now = env.observe_state(arrays["state"][middle].astype(np.float64))[shown].astype(np.float64)
+        worst = max(worst, float(np.abs(now - arrays[shown][middle]).mean()))
+    if worst > TOLERANCE:
         raise ValueError(
-            f"the pictures in {store.path} differ from what {store.spec.env_id} draws now, by {worst:.2f} grey levels "
-            f"on average (expected at most {PICTURE_TOLERANCE}): they were collected by another version; choose "
+            f"the pictures in {store.path} differ from what {store.spec.env_id} draws now, by {worst:.2f} {unit} "
+            f"on average (expected at most {TOLERANCE}): they were collected by another version; choose "
             "another store or remove that one"
         )
 

@@ -9,12 +9,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from worldjepa.checkpoint import load_motion_model, load_world_model
+from worldjepa.checkpoint import load_bev_model, load_motion_model, load_world_model
 from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.bev import (
+    SCANS_FIGURES,
+    SCANS_FILE,
+    bev_pictures,
+    measure_cells,
+    measure_occupancy,
+)
 from worldjepa.evaluation.motion import (
     MOTION_FIGURES,
     MOTION_FILE,
@@ -31,6 +40,8 @@ from worldjepa.evaluation.video import write_film
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
 from worldjepa.runs import PROBE_SEEDS, env_factory
+from worldjepa.sweeps import clouds_of
+from worldjepa.systems.ad_l_jepa import BevModel
 from worldjepa.training import pick_device
 
 
@@ -120,4 +131,50 @@ def judge_motion(run_dir: Path, config: DictConfig) -> dict[str, float]:
     with written_whole(run_dir / MOTION_FIGURES) as beside:
         np.savez_compressed(beside, **motion_figures(model, pairs, truth))
     write_text(run_dir / MOTION_FILE, json.dumps(results, indent=1))
+    return results
+
+
+def scan_world(config: DictConfig):
+    """A run's environment, a :class:`worldjepa.evaluation.bev.ScanWorld`.
+
+    Raises:
+        ValueError: it is none, or what is asked for cannot be judged.
+    """
+    world = env_factory(config).build().unwrapped
+    if not hasattr(world, "hits"):
+        raise ValueError(f"model=ad_l_jepa learns from LiDAR sweeps, {config.env.id} shows none; use env=street")
+    shares = list(config.scans.shares)
+    if config.scans.num_train < 1 or config.scans.num_held_out < 1 or not all(0 < share <= 1 for share in shares):
+        raise ValueError(
+            "scans.num_train and scans.num_held_out must be >= 1 and scans.shares in (0, 1], got "
+            f"{config.scans.num_train}, {config.scans.num_held_out} and {shares}"
+        )
+    return world
+
+
+def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
+    """Measures what a run's latents of LiDAR scans know, and those of a network with new weights as ``untrained_*``.
+
+    Writes ``scans.json``, and pictures for its report.
+    """
+    world, store, (model, _) = scan_world(config), EpisodeStore.open(config.env.store), load_bev_model(run_dir)
+    torch.manual_seed(config.seed)
+    untrained = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor"))).eval()
+    played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
+    train, held_out = (
+        Windows(store, 2, observations=("sweep",), split=split, **played).sample(count, seed, 0)
+        for split, count, seed in (
+            ("train", config.scans.num_train, PROBE_SEEDS[0]),
+            ("held_out", config.scans.num_held_out, PROBE_SEEDS[1]),
+        )
+    )
+    results = {}
+    for prefix, one in (("", model), ("untrained_", untrained)):
+        found = measure_occupancy(one, held_out)
+        found |= measure_cells(one, world, train, held_out, list(config.scans.shares), config.seed)
+        results |= {f"{prefix}{name}": value for name, value in found.items()}
+    some = held_out.map(lambda x: x[:6, :1])
+    with written_whole(run_dir / SCANS_FIGURES) as beside:
+        np.savez_compressed(beside, **bev_pictures(model, clouds_of(some.observation, model.sensor)))
+    write_text(run_dir / SCANS_FILE, json.dumps(results, indent=1))
     return results

@@ -6,7 +6,7 @@ runs/<name>/config.yaml            what was asked for, resolved
             metrics.jsonl          training curves
             refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
             planning.json          the judgement; views.json of what has learned from views of things, motion.json of
-                                   what has learned from pictures that move
+                                   what has learned from pictures that move, scans.json from LiDAR's scans
             figures.npz, videos/   what the report shows
             report.html
 """
@@ -33,7 +33,7 @@ from worldjepa.checkpoint import (
     CONFIG_FILE,
     MODEL_FILE,
     STATE_FILE,
-    learns_motion,
+    kind_of,
     start_from,
 )
 from worldjepa.collection import prepare_store
@@ -41,19 +41,22 @@ from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.bev import SCANS_FILE, measure_occupancy
 from worldjepa.evaluation.motion import MOTION_FILE, measure_pairs, true_flow
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.files import write_text
 from worldjepa.footprint import Footprint
+from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
+from worldjepa.systems.ad_l_jepa import AdLJepa, BevModel
 from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion")
+JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans")
 CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
 MINIMUM_DISK_GB = 0.5
 PLANNING_FILE = "planning.json"
@@ -84,7 +87,7 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
         if any(key.startswith(JUDGING) for key in changed):
-            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE):
+            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE, SCANS_FILE):
                 (run_dir / name).unlink(missing_ok=True)  # it was judged by other settings
     check_disk(run_dir, MINIMUM_DISK_GB)
     try:
@@ -161,6 +164,24 @@ def build_motion(config: DictConfig, store: EpisodeStore) -> tuple[McJepa, Windo
     return system, windows, settings
 
 
+def build_scans(config: DictConfig, store: EpisodeStore) -> tuple[AdLJepa, Windows, TrainSettings]:
+    """As :func:`build_training`, for a model of a LiDAR's scans (AD-L-JEPA)."""
+    settings = train_settings(config)
+    size = settings.clip_frames, config.env.frameskip, ("sweep",)
+    windows = Windows(store, *size, policies=config.env.get("policies"))
+    torch.manual_seed(settings.seed)
+    model = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor")))
+    objective = instantiate(config.objective)
+    system = AdLJepa(
+        model,
+        instantiate(config.target),
+        WeightedSum(dict(objective.terms), dict(objective.weights)),
+        instantiate(config.sampler),
+        instantiate(config.augment),
+    )
+    return system, windows, settings
+
+
 def train_settings(config: DictConfig) -> TrainSettings:
     """The section ``train`` of a resolved configuration, checked."""
     values = OmegaConf.to_container(config.train, resolve=True)
@@ -181,7 +202,9 @@ def evaluator(config: DictConfig, store: EpisodeStore, windows: Windows) -> Call
     env = env_factory(config).build().unwrapped
     size = windows.num_steps, windows.frameskip, windows.observations
     held_out = Windows(store, *size, "held_out", windows.policies).sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
-    if learns_motion(config):
+    if kind_of(config) == "scans":
+        return lambda model: measure_occupancy(model, held_out)
+    if kind_of(config) == "motion":
         truth = cache(partial(true_flow, env, held_out))  # once, and only in the process that evaluates
         return lambda model: {} if model.predictor is None else measure_pairs(model, held_out, truth())
     clips = windows.sample(NUM_PROBE_CLIPS, PROBE_SEEDS[0], 0), held_out
@@ -195,7 +218,7 @@ def train_run(run_dir: str) -> None:
     """
     config = OmegaConf.load(Path(run_dir) / CONFIG_FILE)
     store = EpisodeStore.open(config.env.store)
-    build = build_motion if learns_motion(config) else build_training
+    build = {"latents": build_training, "motion": build_motion, "scans": build_scans}[kind_of(config)]
     system, windows, settings = build(config, store)
     if not (Path(run_dir) / STATE_FILE).is_file():
         start_from(system.model.encoder)

@@ -25,7 +25,8 @@ import numpy as np
 from torch import Tensor
 
 Observation = dict[str, Tensor]
-"""Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n), ``task`` (B,T)."""
+"""Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n), ``task`` (B,T),
+``sweep`` float16 (B,T,beams,azimuths,2), ``points`` float32 (B,T,N,4)."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,25 @@ class Motion:
 
 
 @dataclass
+class BevPrediction:
+    """What was predicted of B bird's-eye views with hidden cells; the input of AD-L-JEPA's training objectives.
+
+    Attributes:
+        context: (B,D,Y,X) latents of the visible points, of length 1; tokens where cells are hidden or empty.
+        prediction: (B,D,Y,X) of length 1, from ``context``.
+        target: (B,D,Y,X) of length 1, of the hidden points; the empty token where there are none.
+        occupied: bool (B,Y,X) cells with points.
+        hidden: bool (B,Y,X) cells whose points the context has not seen.
+    """
+
+    context: Tensor
+    prediction: Tensor
+    target: Tensor
+    occupied: Tensor
+    hidden: Tensor
+
+
+@dataclass
 class Plan:
     """What a planner returns.
 
@@ -300,8 +320,9 @@ class GoalEnv(Protocol):
     """What the library asks of an environment, beside gymnasium's own API.
 
     ``reset(options={"state": ..., "goal_state": ...})`` starts from an exact simulator state; observations are a
-    dict with at least ``pixels`` uint8 (height, width, 3); ``info["state"]`` is the simulator state. ``rewarded``,
-    where it is there and true, says that the rewards mean something and shall be stored.
+    dict with at least ``pixels`` uint8 (height, width, 3), or ``sweep`` (beams, azimuths, 2) of a LiDAR;
+    ``info["state"]`` is the simulator state. ``rewarded``, where it is there and true, says that the rewards mean
+    something and shall be stored.
     """
 
     state_names: tuple[str, ...]

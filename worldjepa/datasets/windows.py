@@ -235,4 +235,4 @@ class Prefetcher:
 
 def channels_first(x: torch.Tensor) -> torch.Tensor:
     """Pictures (B,T,height,width,3) seen as (B,T,3,height,width); anything else as it is."""
-    return x.permute(0, 1, 4, 2, 3) if x.ndim == 5 else x
+    return x.permute(0, 1, 4, 2, 3) if x.ndim == 5 and x.dtype == torch.uint8 else x

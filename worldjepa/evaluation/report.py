@@ -9,7 +9,8 @@ Files read, each optional; the page says which are missing:
 - ``figures.npz``: see :mod:`worldjepa.evaluation.figures`.
 - in their place ``views.json`` and ``view_figures.npz`` for a run that learned from views of things, see
   :mod:`worldjepa.evaluation.view_figures`; ``motion.json`` and ``motion_figures.npz`` for one that learned from
-  pictures that move, see :mod:`worldjepa.evaluation.motion_figures`.
+  pictures that move, see :mod:`worldjepa.evaluation.motion_figures`; ``scans.json`` and ``scan_figures.npz`` for one
+  that learned from a LiDAR's scans, see :mod:`worldjepa.evaluation.scan_figures`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
 """
@@ -26,9 +27,11 @@ from typing import NamedTuple
 import numpy as np
 
 from worldjepa.evaluation import charts
+from worldjepa.evaluation.bev import SCANS_FIGURES, SCANS_FILE
 from worldjepa.evaluation.motion import MOTION_FIGURES, MOTION_FILE
 from worldjepa.evaluation.motion_figures import motion_section
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
+from worldjepa.evaluation.scan_figures import scans_section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
 from worldjepa.evaluation.view_figures import views_section
 from worldjepa.evaluation.views import VIEWS_FILE
@@ -66,6 +69,7 @@ KINDS = (
         "Held-out episodes, one in each row: what is seen, where it will have gone, and the next picture moved back by "
         "that, which should stand still for as long as it is the same picture.",
     ),
+    Kind(SCANS_FILE, SCANS_FIGURES, scans_section, "It has seen sweeps of a LiDAR, and has no labels of what was met."),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldjepa.types import Motion, Prediction
+from worldjepa.types import BevPrediction, Motion, Prediction
 
 
 class WeightedSum(nn.Module):
@@ -42,7 +42,10 @@ class WeightedSum(nn.Module):
         return any(getattr(term, f"needs_{what}", False) for term in self.terms.values())
 
     def forward(
-        self, prediction: Prediction | Motion, generator: torch.Generator | None = None, progress: float = 1.0
+        self,
+        prediction: Prediction | Motion | BevPrediction,
+        generator: torch.Generator | None = None,
+        progress: float = 1.0,
     ) -> dict[str, Tensor]:
         """Name -> unweighted scalar of each term, and ``total``, the weighted sum to minimise.
 

@@ -1,0 +1,55 @@
+"""From a LiDAR's sweeps to judged latents by one command."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def pretrain(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    street = ("model=ad_l_jepa", "env=street", f"env.store={folder}/store", f"run_dir={folder}/run")
+    few = ("env.collect.num_episodes=12", "env.collect.episodes_per_shard=6", "env.collect.num_frames=4")
+    small = ("encoder.widths=[4,4,8,8]", "encoder.bev_dim=8", "train.batch_size=2", "train.warmup_steps=1")
+    quick = ("train.steps=3", "train.num_evaluations=1", "train.processes=1", "train.trackers=[]")
+    judged = ("scans.num_train=12", "scans.num_held_out=6", "scans.shares=[0.1,1.0]")
+    return subprocess.run(
+        [sys.executable, "scripts/pretrain.py", *street, *few, *small, *quick, *judged, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scans")
+    done = pretrain(folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def test_a_run_is_trained_judged_and_shown_once(trained):
+    run_dir = trained / "run"
+    measured = json.loads((run_dir / "scans.json").read_text())
+    assert {"iou_occupied", "untrained_iou_occupied", "neighbour_iou_occupied", "miou_0.1", "spread"} <= set(measured)
+    assert all(0 <= value <= 1 for value in measured.values())
+    page = (run_dir / "report.html").read_text()
+    assert "seen from above" in page and "planning has not been judged" not in page
+    before = (run_dir / "model.safetensors").stat().st_mtime_ns
+    again = pretrain(trained, "scans.shares=[1.0]")  # another judgement of the same training
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (run_dir / "model.safetensors").stat().st_mtime_ns == before
+    assert "miou_0.1" not in json.loads((run_dir / "scans.json").read_text())
+
+
+def test_what_shows_no_scans_is_refused(tmp_path):
+    done = pretrain(tmp_path, "env=two_room")
+    assert done.returncode == 1 and "worldjepa/TwoRoom-v0 shows none; use env=street" in done.stderr
+    done = pretrain(tmp_path, "scans.shares=[0]")
+    assert done.returncode == 1 and "scans.shares in (0, 1]" in done.stderr
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,56 @@
+"""What the report shows of a run that learned from a LiDAR's scans.
+
+Made from ``scans.json`` and ``scan_figures.npz``, see :mod:`worldjepa.evaluation.bev`.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from worldjepa.evaluation import charts
+from worldjepa.evaluation.page import section
+
+ROWS = {
+    "points": "what was scanned, seen from above (brighter is higher)",
+    "hidden": "half of the cells hidden; of those, green: rightly full, grey: rightly empty, red and blue: wrong",
+}
+OCCUPANCY = {
+    "": "this model",
+    "untrained_": "the same network, untrained",
+    "neighbour_": "as most of the visible neighbours are",
+}
+
+
+def scans_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -> str:
+    """HTML of the section; empty where nothing was measured."""
+    if not measured:
+        return ""
+    strips = "".join(
+        f"<span>{escape(label)}</span>{charts.strip(pictures[name].repeat(4, 1).repeat(4, 2), label)}"
+        for name, label in ROWS.items()
+        if name in pictures
+    )
+    rows = "".join(
+        f'<tr{" class=ours" if not prefix else ""}><th scope="row">{escape(label)}</th>'
+        f"<td>{measured[f'{prefix}iou_occupied']:.3g}</td><td>{measured[f'{prefix}iou_empty']:.3g}</td></tr>"
+        for prefix, label in OCCUPANCY.items()
+    )
+    rows += f'<tr><th scope="row">all full</th><td>{measured["occupied_share"]:.3g}</td><td>0</td></tr>'
+    shares = [name.removeprefix("miou_") for name in measured if name.startswith("miou_")]
+    probes = "".join(
+        f'<tr><th scope="row">{float(share):.0%} of the scans labelled</th><td>{measured[f"miou_{share}"]:.3g}</td>'
+        f"<td>{measured[f'untrained_miou_{share}']:.3g}</td></tr>"
+        for share in shares
+    )
+    return section(
+        "What is where",
+        "Cells of the bird's-eye view on held-out streets. Intersection over union of the hidden cells with points, "
+        "and of those without; then of what stands in a cell (free, other, car), by a linear probe of frozen latents.",
+        f'<div class="rollout">{strips}</div>'
+        '<div class="wide"><table><tr><th></th><th>with points</th><th>without</th></tr>'
+        f"{rows}</table></div>"
+        '<div class="wide"><table><tr><th></th><th>this model</th><th>untrained</th></tr>'
+        f"{probes}</table></div>",
+    )
