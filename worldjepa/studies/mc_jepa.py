@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from worldjepa.checkpoint import load_motion_model
+from worldjepa.datasets.store import EpisodeStore
 from worldjepa.evaluation.flow import end_point_error, opencv_flow, warp_picture
-from worldjepa.evaluation.motion import MOTION_FILE
-from worldjepa.runs import machine
+from worldjepa.evaluation.motion import MOTION_FILE, measure_carrying, measure_content
+from worldjepa.runs import env_factory, machine
 from worldjepa.studies.act_jepa import best_coverage, policy_job, solved_of
 from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job
 from worldjepa.studies.pusht import planning_figures, run_seed
 from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
+from worldjepa.systems.mc_jepa import MotionModel
 
 SEEDS = (0, 1, 2)
 FLOW_TERMS = ("regression", "cycle", "reconstruction", "smoothness", "levels")
@@ -132,6 +134,9 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         figures[f"{name}_probe"] = mean_figure([job["accuracy"] for job in seeds])
         figures[f"{name}_j_and_f"] = mean_figure([job["j_and_f"] for job in seeds])
         figures[f"{name}_rankme"] = mean_figure([job["rankme"] for job in seeds])
+    found = [_untrained(seed) for seed in SEEDS]
+    for name, measure in (("probe", "accuracy"), ("j_and_f", "j_and_f"), ("rankme", "rankme")):
+        figures[f"untrained_{name}"] = mean_figure([one[measure] for one in found])
     left, right, truth, known = motorcycle()
     figures["motorcycle_epe_zero"] = figure(float(end_point_error(np.zeros_like(truth), truth, known)), None, 1)
     for method in ("farneback", "dis"):
@@ -143,8 +148,8 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for name in SIMULATED:
         warped, still = warp_errors(name)
         label = name.replace("-", "_").lower()
-        figures[f"warp_error_{label}"] = mean_figure(warped, at_most=2.0)
-        figures[f"still_error_{label}"] = mean_figure(still)
+        figures[f"{label}_warp_error"] = mean_figure(warped, at_most=2.0)
+        figures[f"{label}_still_error"] = mean_figure(still)
     for size in (64, 256):
         ours, dis = frames_per_s(_folder("joint", SEEDS[0]), size)
         figures[f"flow_fps_{size}"], figures[f"dis_fps_{size}"] = mean_figure(ours), mean_figure(dis)
@@ -193,18 +198,35 @@ def motorcycle() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return *pictures, flow, known
 
 
+def _fresh(run_dir: Path, seed: int) -> tuple[MotionModel, dict[str, Any]]:
+    """A run's model with new weights, in eval mode, and its configuration."""
+    from hydra.utils import instantiate
+
+    trained, config = load_motion_model(run_dir)
+    torch.manual_seed(seed)
+    model = MotionModel(instantiate(config["encoder"]), instantiate(config["predictor"]))
+    model.encoder.normalizer.load_state_dict(trained.encoder.normalizer.state_dict())
+    return model.eval(), config
+
+
+def _untrained(seed: int) -> dict[str, float]:
+    """What the content of new weights is worth."""
+    from omegaconf import OmegaConf
+
+    model, config = _fresh(_folder("joint", seed), seed)
+    env, store = config["env"], EpisodeStore.open(config["env"]["store"])
+    world = env_factory(OmegaConf.create(config)).build().unwrapped
+    found = measure_content(model, world, store, config["motion"]["num_scenes"], env.get("policies"))
+    return found | measure_carrying(model, world, store, env["frameskip"], env.get("policies"))
+
+
 @torch.no_grad()
 def _motorcycle_error(run_dir: Path, trained: bool, seed: int) -> float:
     """EPE of a run's model on the real pair, px; of one with new weights unless ``trained``."""
-    from hydra.utils import instantiate
-
-    model, config = load_motion_model(run_dir)
-    if not trained:
-        torch.manual_seed(seed)
-        model.encoder, model.predictor = instantiate(config["encoder"]), instantiate(config["predictor"])
+    model, _ = load_motion_model(run_dir) if trained else _fresh(run_dir, seed)
     left, right, truth, known = motorcycle()
     pair = [torch.from_numpy(picture).movedim(-1, 0)[None] for picture in (left, right)]
-    return float(end_point_error(model.eval().flow(*pair)[0].movedim(0, -1).numpy(), truth, known))
+    return float(end_point_error(model.flow(*pair)[0].movedim(0, -1).numpy(), truth, known))
 
 
 @torch.no_grad()

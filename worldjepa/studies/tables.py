@@ -23,14 +23,19 @@ VARIANT_COLUMNS = {
     "steps": "steps",
     "rankme": "RankMe",
 }
-# Of the study that compares methods on views, beside its other figures.
-METHOD_COLUMNS = {
-    "encoder_accuracy": "class accuracy of one view",
-    "accuracy": "of five",
-    "r2": "rotation R²",
-    "hue_r2": "hue R²",
-    "beyond_r2": "rotation R² past a quarter turn",
-}
+# Figures that are shown side by side, a row for every name that has the first column: methods on views, methods on
+# moving pictures, and environments' true flow.
+SIDE_BY_SIDE = (
+    {
+        "encoder_accuracy": "class accuracy of one view",
+        "accuracy": "of five",
+        "r2": "rotation R²",
+        "hue_r2": "hue R²",
+        "beyond_r2": "rotation R² past a quarter turn",
+    },
+    {"j_and_f": "J&F", "epe": "EPE, px", "probe": "class accuracy", "rankme": "RankMe"},
+    {"warp_error": "grey levels left after warping", "still_error": "without"},
+)
 
 
 # Models that plan in PushT by one budget: study, and its figures for the columns of MODEL_COLUMNS.
@@ -63,13 +68,15 @@ def table(name: str, results: Path) -> str:
         names = list(dict.fromkeys(_split(figure)[0] for figure in figures))
         lines = _variants(figures, names, VARIANT_COLUMNS)
     else:
-        methods = [
-            figure.removesuffix("_encoder_accuracy") for figure in figures if figure.endswith("_encoder_accuracy")
-        ]
-        shown = {f"{method}_{column}" for method in methods for column in METHOD_COLUMNS}
-        lines = _figures({figure: entry for figure, entry in figures.items() if figure not in shown})
-        if methods:
-            lines = [*_variants(figures, methods, METHOD_COLUMNS), "", *lines]
+        lines, rest = [], dict(figures)
+        for columns in SIDE_BY_SIDE:
+            mark = f"_{next(iter(columns))}"
+            names = [figure.removesuffix(mark) for figure in figures if figure.endswith(mark)]
+            if names:
+                lines += [*_variants(figures, names, columns), ""]
+            for figure in (f"{name}_{column}" for name in names for column in columns):
+                rest.pop(figure, None)
+        lines += _figures(rest)
     machine = study["machine"]
     place = machine.get("gpu") or f"{machine['cpu']}, {machine['cores']} cores"
     seeds = len(study["seeds"])
@@ -107,14 +114,15 @@ def _cell(name: str, entry: dict) -> str:
 
 
 def _variants(figures: dict, names: list[str], titles: dict[str, str]) -> list[str]:
-    """A row per name; only columns that the figures have."""
+    """A row per name; only columns that the first of them has."""
     columns = [column for column in titles if f"{names[0]}_{column}" in figures]
     lines = [
         "| | " + " | ".join(titles[column] for column in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for name in names:
-        cells = [_cell(column, figures[f"{name}_{column}"]) for column in columns]
+        found = [(column, figures.get(f"{name}_{column}")) for column in columns]
+        cells = [_cell(column, entry) if entry else "" for column, entry in found]
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return lines
 
