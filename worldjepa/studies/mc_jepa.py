@@ -30,7 +30,8 @@ NO_FLOW = tuple(f"objective.weights.{term}=0" for term in FLOW_TERMS)
 METHODS = {
     "joint": (),
     "flow_only": ("objective.weights.content=0",),
-    "content_only": NO_FLOW,
+    # Alone, a term's weight is a scale that Adam divides by again; with this one gradient_clip cuts what it always cut.
+    "content_only": (*NO_FLOW, "objective.weights.content=0.03"),
     "no_levels": ("objective.weights.levels=0",),
     # On what content_only of the same seed has learned.
     "frozen": ("objective.weights.content=0", "objective.weights.levels=0", "frozen_encoder=true"),
