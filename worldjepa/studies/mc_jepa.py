@@ -30,7 +30,7 @@ NO_FLOW = tuple(f"objective.weights.{term}=0" for term in FLOW_TERMS)
 METHODS = {
     "joint": (),
     "flow_only": ("objective.weights.content=0",),
-    # Alone, a term's weight is a scale that Adam divides by again; with this one gradient_clip cuts what it always cut.
+    # Alone, the weight is a scale that Adam divides by again; with this one gradient_clip cuts as it did.
     "content_only": (*NO_FLOW, "objective.weights.content=0.03"),
     "no_levels": ("objective.weights.levels=0",),
     # On what content_only of the same seed has learned.
