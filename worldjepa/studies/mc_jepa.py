@@ -44,7 +44,7 @@ SIMULATED = (
     *("ball_in_cup-catch", "gym-reacher", "gym-pusher", "gym-half_cheetah"),
 )
 """Environments whose true flow is checked by what it makes of their pictures."""
-NUM_PAIRS = 100
+NUM_PAIRS = 60
 """Of each split, per seed, where a planner is judged."""
 
 
@@ -70,11 +70,24 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
     """Adds a world model and a policy on PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
 
     Args:
-        steps: of each world model; everything else is the default job's.
+        steps: of each world model, half as many as of its second phase; the rest is the default job's.
         policy_steps: of each policy (ACT-JEPA), which learns from people alone.
     """
     figures: dict[str, Any] = {}
     starts = {"scratch": lambda seed: "null", "pretrained": lambda seed: str(_folder("joint", seed))}
+    budget = (f"train.steps={steps}", f"refinement.steps={2 * steps}")
+    models = {
+        name: [
+            run_seed(
+                f"mc_jepa-{name}",
+                seed,
+                ("encoder=pyramid", f"encoder.init={start(seed)}", *budget),
+                num_pairs=NUM_PAIRS,
+            )
+            for seed in SEEDS
+        ]
+        for name, start in starts.items()
+    }
     policy = ("policy=act_jepa", "encoder@policy.encoder=pyramid_tokens")
     done = in_turns(
         {
@@ -90,20 +103,15 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
             for name, start in starts.items()
         }
     )
-    for name, start in starts.items():
+    for name in starts:
+        figures |= planning_figures(models[name], f"_{name}")
         policies = [done[f"{name}-{seed}"] for seed in SEEDS]
         figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(best_coverage(policies)))
         figures[f"pusht_policy_held_out_error_{name}"] = mean_figure([job["held_out_error"] for job in policies])
-        jobs = [
-            run_seed(
-                f"mc_jepa-{name}",
-                seed,
-                ("encoder=pyramid", f"encoder.init={start(seed)}", f"train.steps={steps}"),
-                num_pairs=NUM_PAIRS,
-            )
-            for seed in SEEDS
-        ]
-        figures |= planning_figures(jobs, f"_{name}")
+    figures["pusht_steps"] = figure(steps, None, len(SEEDS))
+    figures["pusht_policy_steps"] = figure(policy_steps, None, len(SEEDS))
+    minutes = [job["facts"]["minutes"] for jobs in models.values() for job in jobs]
+    figures["pusht_minutes"] = mean_figure(minutes)
     join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
 
 
