@@ -91,6 +91,8 @@ class Street(gym.Env):
     """
 
     rewarded = True
+    outcomes = ("completion", "collided", "distance")
+    """Of ``info``: how a drive has ended."""
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / STEP)}
     state_names = STATE_NAMES
     class_names = CLASSES

@@ -88,6 +88,9 @@ class Driver:
             raise ValueError(f"cruise must lie in 0..{MAX_SPEED} m/s, got {cruise!r}")
         self.cruise = float(cruise)
 
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new drive; nothing is remembered and nothing drawn."""
+
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (2,): steer and throttle in [-1, 1] for the simulator state (S,)."""
         state = np.asarray(state, np.float64)
@@ -176,6 +179,9 @@ class BlindDriver:
         if not 0 < cruise <= MAX_SPEED:
             raise ValueError(f"cruise must lie in 0..{MAX_SPEED} m/s, got {cruise!r}")
         self.cruise = float(cruise)
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """A new drive; nothing is remembered and nothing drawn."""
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """float32 (2,): steer and throttle in [-1, 1] for the simulator state (S,)."""

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from policies.diffusion import DiffusionModel
 from policies.planning import as_observation
 from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, load_tensors, load_weights
-from worldjepa.systems.act_jepa import ChunkModel, build_chunk_model
+from worldjepa.systems.act_jepa import ChunkModel, build_chunk_model, what_it_takes
 from worldjepa.types import EnvSpec
 
 
@@ -119,20 +119,26 @@ def build_model(policy: DictConfig, spec: EnvSpec, encoder_spec: str | None = No
 
     Args:
         policy: resolved.
-        spec: of the episodes; all its pictures are looked at, by diffusion only ``pixels``.
+        spec: of the episodes; all its pictures are looked at, by diffusion only ``pixels``, or what the encoder takes.
         encoder_spec: of a diffusion policy's encoder, in place of the one that its settings name.
 
     Raises:
         ValueError: the episodes lack what the policy needs, or settings that do not fit together.
     """
-    cameras = [name for name, field in spec.fields.items() if field.is_picture]
-    for name in ("pixels", *(("proprioception",) if policy.get("feels", True) else ())):
+    encoder = None if policy.name == "diffusion" else _made(policy.encoder)
+    takes = "pixels" if encoder is None else what_it_takes(encoder)
+    for name in (takes, *(("proprioception",) if policy.get("feels", True) else ())):
         if name not in spec.fields:
-            hint = "; policy=act policy.feels=false does without" if name == "proprioception" else ""
+            hint = "; choose another encoder@policy.encoder"
+            if name == "proprioception":
+                hint = "; policy=act policy.feels=false does without"
+            elif "sweep" in spec.fields:
+                hint = "; encoder@policy.encoder=bev_tokens looks at a LiDAR's sweeps, as policy=driver does"
             raise ValueError(
                 f"policy={policy.name} needs {name}, the episodes of {spec.env_id} have {', '.join(spec.fields)}{hint}"
             )
-    for name in cameras:
+    cameras = [name for name, field in spec.fields.items() if field.is_picture] if takes == "pixels" else [takes]
+    for name in cameras if takes == "pixels" else ():
         height, width = spec.fields[name].shape[:2]
         if height != width:
             raise ValueError(
@@ -144,8 +150,13 @@ def build_model(policy: DictConfig, spec: EnvSpec, encoder_spec: str | None = No
         frozen = policy.frozen == "encoder"
         settings = {**policy.settings, "freeze_encoder": frozen, "encoder_spec": encoder_spec}
         return DiffusionModel(spec, policy.horizon, policy.execute, **settings)
+    parts = encoder, _made(policy.context), _made(policy.decoder)
+    return build_chunk_model(*parts, spec, policy.horizon, policy.feels, cameras)
+
+
+def _made(part: DictConfig) -> Any:
+    """What a part of the configuration describes."""
     try:
-        parts = [instantiate(policy[name]) for name in ("encoder", "context", "decoder")]
+        return instantiate(part)
     except InstantiationException as error:  # hydra's, around what a part said about its settings
         raise ValueError(str(error.__cause__ or error)) from error
-    return build_chunk_model(*parts, spec, policy.horizon, policy.feels, cameras)

@@ -24,7 +24,7 @@ from worldjepa.datasets.splits import pixel_mean, split_episodes
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.evaluation.probes import fit_linear
 from worldjepa.runs import env_factory
-from worldjepa.systems.act_jepa import ActJepa, ChunkModel
+from worldjepa.systems.act_jepa import ActJepa, ChunkModel, what_it_takes
 from worldjepa.training import train
 
 SHIFT = 4
@@ -90,14 +90,14 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
         if policy.predictor is not None:
             if not steps:
                 raise ValueError(f"policy.every must be in 1..policy.horizon ({policy.horizon}), got {policy.every}")
-            future = model.cameras if policy.predicts == "pixels" else (policy.predicts,)
+            future = model.cameras if policy.predicts == "pixels" else model.felt or (policy.predicts,)
         chunks = Chunks(store, policy.horizon, model.observes, future, steps, policies=demonstrators(store))
-        state = chunks.statistics("proprioception") if policy.feels else None
-        model.fit(state, chunks.statistics("action"))
+        model.fit([chunks.statistics(name) for name in model.felt], chunks.statistics("action"))
         encoder = model.encoder
     if config.run is None:
         start_from(encoder)
-        encoder.normalizer.fit(pixel_mean(store, chunks.episodes, num_frames=2000, seed=0))
+        if what_it_takes(encoder) == "pixels":
+            encoder.normalizer.fit(pixel_mean(store, chunks.episodes, num_frames=2000, seed=0))
     elif policy.name != "diffusion":  # there the plugin has loaded them
         encoder.load_state_dict(load_world_model(config.run)[0].encoder.state_dict())
     return model, chunks

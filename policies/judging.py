@@ -131,25 +131,26 @@ def judge_goals(
 
 
 def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Path) -> dict[str, Any]:
-    """Judges policies on the task's reward over whole episodes; floors and, where one is known, the expert beside them.
+    """Judges policies on the task's reward over whole episodes; floors and the scripted players beside them.
 
     Args:
-        config: ``env`` and ``evaluation``.
+        config: ``env``, with ``expert``, and ``blind``, who does without looking, where there are such; ``evaluation``.
         judged: name -> builder.
         folder: where ``returns.json`` and ``videos/`` go.
 
     Returns:
         The content of ``returns.json``.
     """
-    settings, build_env = config.evaluation, env_factory(config).build
+    settings, build_env = config.evaluation, env_factory(config, judged=True).build
     env = build_env().unwrapped
     if not getattr(env, "rewarded", False):
         raise ValueError(f"{config.env.id} gives no rewards as it is set up here; use measure=goals")
     spec = EnvSpec.from_env(env)
     low, high = np.array(spec.action_low), np.array(spec.action_high)
     policies = floors(spec, ((low + high) / 2).tolist(), ((high - low) / 2).tolist(), config.env.frameskip)
-    if config.env.get("expert"):
-        policies["expert"] = partial(make_expert, player_factory(config.env.expert).build)
+    for name in ("blind", "expert"):
+        if config.env.get(name):
+            policies[name] = partial(make_expert, player_factory(config.env[name]).build)
     policies |= judged
     num_steps = settings.get("steps") or config.env.episode_steps
     with _bar(settings.episodes * len(policies)) as advance:

@@ -134,16 +134,27 @@ def action_spread(config: DictConfig) -> tuple[list[float], list[float]]:
 
 
 def returns_table(table: dict[str, Any]) -> Table:
-    """``returns.json`` for the terminal."""
-    columns = ("policy", "mean return", "95 % interval", "best reward", "success", "ms/plan")
-    shown = Table(*columns, title_style="bold")
-    for name, row in table["policies"].items():
-        low, high = row["return"]["ci95"]
-        interval = "-" if low is None else f"{low:.1f} to {high:.1f}"
-        success = "-" if row["success"] is None else percent(row["success"])
-        means = f"{row['return']['mean']:.1f}", interval, f"{row['best_reward']['mean']:.2f}"
-        shown.add_row(name.replace("_", " "), *means, success, f"{row['ms_per_plan'] or '-'}")
+    """``returns.json`` for the terminal; what no policy has is left out."""
+    rows = {name: returns_row(row) for name, row in table["policies"].items()}
+    columns = [name for name in next(iter(rows.values())) if any(row[name] != "-" for row in rows.values())]
+    shown = Table("policy", *columns, title_style="bold")
+    for name, row in rows.items():
+        shown.add_row(name.replace("_", " "), *(row[column] for column in columns))
+    shown.caption = "means and rates [95 % interval]"
     return shown
+
+
+def returns_row(row: dict[str, Any]) -> dict[str, str]:
+    """Column -> what stands in it, for one policy."""
+    low, high = row["return"]["ci95"]
+    interval = "" if low is None else f" [{low:.1f}, {high:.1f}]"
+    return {
+        "return": f"{row['return']['mean']:.1f}{interval}",
+        "best reward": f"{row['best_reward']['mean']:.2f}",
+        "success": "-" if row["success"] is None else percent(row["success"]),
+        **{name: f"{found['mean']:.3g}" for name, found in row["outcomes"].items()},
+        "ms/plan": f"{row['ms_per_plan'] or '-'}",
+    }
 
 
 def rich_table(split: str, row: dict[str, Any]) -> Table:

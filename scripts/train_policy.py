@@ -18,7 +18,7 @@ from worldjepa.runs import check_init, env_factory, open_run, open_store
 from worldjepa.training import Interrupted, is_trained, launch, pick_device, pick_processes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-IMITATORS = ("act_jepa", "act", "behavior_cloning", "diffusion")
+IMITATORS = ("act_jepa", "act", "behavior_cloning", "driver", "diffusion")
 ConfigStore.instance().store("base_train_policy", {"train": TrainSettings})
 
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from worldjepa.checkpoint import STATE_FILE, save_tensors
 from worldjepa.footprint import Footprint, PeakMemory
-from worldjepa.runs import PLANNING_FILE, check_disk, check_init, open_run
+from worldjepa.runs import PLANNING_FILE, check_disk, check_init, env_factory, open_run
 
 
 def config(**changes):
@@ -30,6 +30,15 @@ def test_another_way_of_judging_keeps_the_training_and_drops_the_judgement(tmp_p
     open_run(tmp_path, config(evaluation={"pairs": 20}))
     assert not (tmp_path / PLANNING_FILE).is_file()
     assert OmegaConf.load(tmp_path / "config.yaml").evaluation.pairs == 20
+
+
+def test_who_is_judged_by_reward_gets_what_the_environment_keeps_for_that():
+    env = {"id": "Some-v0", "kwargs": {"layouts": [0, 10], "size": 3}, "judged": {"layouts": [10, 20]}}
+    made = OmegaConf.create({"env": env})
+    assert env_factory(made).params == {"id": "Some-v0", "layouts": [0, 10], "size": 3}
+    assert env_factory(made, judged=True).params == {"id": "Some-v0", "layouts": [10, 20], "size": 3}
+    del made.env.judged
+    assert env_factory(made, judged=True).params == env_factory(made).params
 
 
 def test_a_full_disk_is_said_before_anything_is_done(tmp_path):

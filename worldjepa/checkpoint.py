@@ -17,6 +17,8 @@ from worldjepa.files import written_whole
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
 STATE_FILE = "checkpoint.safetensors"
+NORM_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Buffers of BatchNorm."""
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -87,7 +89,7 @@ def start_from(encoder: nn.Module) -> None:
     """Gives a new encoder the weights of the run it names as ``init``, if it names one.
 
     A part that both have, such as the pyramid, must be the same in both. What the other run lacks, such as a head,
-    stays as it is, and so do statistics of the data, which are no weights.
+    stays as it is, and so do statistics of the data, which are no weights; BatchNorm's are its layers' and come along.
 
     Raises:
         ValueError: no such run, no part in common, or one that differs.
@@ -99,6 +101,7 @@ def start_from(encoder: nn.Module) -> None:
             name.removeprefix("encoder."): x for name, x in load_tensors(path)[0].items() if name[:8] == "encoder."
         }
         mine = dict(part.named_parameters())
+        mine |= {name: x for name, x in part.named_buffers() if name.rpartition(".")[2] in NORM_STATISTICS}
         common = {name.split(".")[0] for name in mine} & {name.split(".")[0] for name in found}
         ours, theirs = (
             {name: tuple(x.shape) for name, x in weights.items() if name.split(".")[0] in common}

@@ -117,9 +117,11 @@ def open_store(config: DictConfig, progress: bool = True) -> tuple[EpisodeStore,
     )
 
 
-def env_factory(config: DictConfig) -> Factory:
-    """The recipe of a run's environment."""
-    return Factory("gymnasium.make", {"id": config.env.id, **OmegaConf.to_container(config.env.kwargs, resolve=True)})
+def env_factory(config: DictConfig, judged: bool = False) -> Factory:
+    """The recipe of a run's environment; ``judged`` by reward, it has what ``env.judged`` says in place of its own."""
+    parts = [config.env.kwargs, *([config.env.judged] if judged and config.env.get("judged") else [])]
+    kwargs = OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
+    return Factory("gymnasium.make", {"id": config.env.id, **kwargs})
 
 
 def player_factory(node: str | DictConfig) -> Factory:

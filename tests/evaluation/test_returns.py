@@ -100,6 +100,30 @@ def test_an_environment_that_never_speaks_of_success_has_none():
     assert results["up"].success is None and results["up"].summary()["success"] is None
 
 
+class Told(Walk):
+    """Says how far it has come; nobody asks it once all is over."""
+
+    outcomes = ("way",)
+
+    def step(self, action):
+        assert self.x <= 3
+        seen, reward, over, cut, info = super().step(action)
+        return seen, reward, over, cut, {**info, "way": self.x, "other": 5.0}
+
+
+def test_outcomes_are_those_of_an_episodes_last_step():
+    results = gather_returns(
+        {"up": partial(Drift, 0.4), "down": partial(Drift, -0.4)}, Told, num_episodes=5, num_steps=40, batch_size=2
+    )
+    for result in results.values():
+        assert list(result.outcomes) == ["way"]
+        np.testing.assert_array_equal(result.outcomes["way"], result.trajectories[:, -1, 0])
+        assert result.trajectories.shape == (5, 41, 1)
+    summary = results["up"].summary()
+    assert summary["outcomes"]["way"]["mean"] > 3
+    assert summary["episodes"]["way"] == results["up"].outcomes["way"].tolist()
+
+
 def test_bad_sizes_are_refused():
     with pytest.raises(ValueError, match="num_episodes"):
         gather_returns({}, Walk, num_episodes=0, num_steps=3)

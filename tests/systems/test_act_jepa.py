@@ -178,7 +178,7 @@ def test_a_frozen_encoder_stays_in_eval_mode():
 
 def test_actions_are_within_their_bounds_and_undo_the_statistics():
     model = make_model().eval()
-    model.fit((torch.zeros(S), torch.ones(S)), (torch.tensor([0.5, -0.5]), torch.tensor([0.1, 0.2])))
+    model.fit([(torch.zeros(S), torch.ones(S))], (torch.tensor([0.5, -0.5]), torch.tensor([0.1, 0.2])))
     obs = make_chunk().observation
     with torch.no_grad():
         wanted = model.decoder(model.encode(obs)) * torch.tensor([0.1, 0.2]) + torch.tensor([0.5, -0.5])
@@ -264,3 +264,41 @@ def test_bad_settings_are_refused(settings, message):
 def test_who_does_not_feel_cannot_predict_proprioception():
     with pytest.raises(ValueError, match="predict pixels, or nothing"):
         make_system(make_model(feels=False))
+
+
+class Listener(torch.nn.Module):
+    """Stands for an encoder of something else than pictures."""
+
+    takes, num_tokens, latent_dim = "sweep", 2, 3
+
+    def forward(self, obs):
+        (sweep,) = obs.values()
+        return sweep.float().mean((2, 3))[:, :, None, None].expand(-1, -1, 2, 3)
+
+
+def test_a_policy_takes_what_its_encoder_takes_and_feels_the_route():
+    fields = {
+        "sweep": FieldSpec("float16", (4, 6)),
+        "proprioception": FieldSpec("float32", (S,)),
+        "route": FieldSpec("float32", (3, 2)),
+        "action": FieldSpec("float32", (A,)),
+        "state": FieldSpec("float32", (S,)),
+    }
+    decoder = partial(QueryPredictor, width=WIDTH, heads=2)
+    model = build_chunk_model(Listener(), CONTEXT, decoder, replace(SPEC, fields=fields), H, cameras=("sweep",))
+    assert model.observes == ("sweep", "proprioception", "route")
+    felt = [(torch.zeros(S), torch.ones(S)), (torch.full((3, 2), 2.0), torch.full((3, 2), 4.0))]
+    model.fit(felt, (torch.zeros(A), torch.ones(A)))
+    g = torch.Generator().manual_seed(0)
+    obs = {
+        "sweep": torch.rand(B, 1, 4, 6, generator=g).half(),
+        "proprioception": torch.randn(B, 1, S, generator=g),
+        "route": torch.full((B, 1, 3, 2), 10.0),
+    }
+    state = model.normalized_state(obs)
+    assert torch.equal(state[..., :S], obs["proprioception"]) and (state[..., S:] == 2.0).all()
+    # Nothing is shifted: there are no pictures.
+    system = ActJepa(model, shift=4).train()
+    chunk = make_chunk()
+    losses = system(Chunk(obs, chunk.action, chunk.valid, {}, chunk.future_valid))
+    assert torch.isfinite(losses["total"]) and losses["total"] > 0

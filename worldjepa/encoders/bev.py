@@ -191,6 +191,7 @@ class BevEncoder(nn.Module):
         widths: channels at strides 1, 2, 4, ...
         bev_dim: D.
         depth: submanifold convolutions of every level.
+        init: folder of a run whose encoder training starts from, see :func:`worldjepa.checkpoint.start_from`.
 
     Attributes:
         stride: voxels along y and x in one cell.
@@ -204,8 +205,10 @@ class BevEncoder(nn.Module):
         widths: Sequence[int] = (16, 32, 64, 64),
         bev_dim: int = 128,
         depth: int = 1,
+        init: str | None = None,
     ):
         super().__init__()
+        self.init = init
         if isinstance(grid, str):
             if grid not in GRIDS:
                 close = difflib.get_close_matches(grid, GRIDS, 1)

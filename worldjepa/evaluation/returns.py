@@ -33,7 +33,9 @@ class Returns:
         total: float64 (n,) sum of an episode's rewards.
         best: float64 (n,) the largest of them.
         success: bool (n,) the environment said ``is_success`` at some step; None where it never says.
-        trajectories: float64 (n,num_steps+1,S) simulator states.
+        outcomes: name -> float64 (n,), what ``info`` said of it at an episode's last step, of the names that the
+            environment lists as ``outcomes``.
+        trajectories: float64 (n,num_steps+1,S) simulator states; those after an episode's end are its last.
         num_plans: plans made in all episodes together.
         plan_seconds: seconds spent on them, summed over workers.
     """
@@ -41,6 +43,7 @@ class Returns:
     total: np.ndarray
     best: np.ndarray
     success: np.ndarray | None
+    outcomes: dict[str, np.ndarray]
     trajectories: np.ndarray
     num_plans: int
     plan_seconds: float
@@ -51,8 +54,12 @@ class Returns:
             "return": _mean(self.total),
             "best_reward": _mean(self.best),
             "success": None if self.success is None else rate(self.success),
+            "outcomes": {name: _mean(values) for name, values in self.outcomes.items()},
             "ms_per_plan": ms_per_plan(self.plan_seconds, self.num_plans),
-            "episodes": {"return": self.total.tolist(), "best_reward": self.best.tolist()},
+            "episodes": {
+                name: values.tolist()
+                for name, values in {"return": self.total, "best_reward": self.best, **self.outcomes}.items()
+            },
         }
 
 
@@ -115,6 +122,7 @@ def _joined(parts: Iterator[Returns]) -> Returns:
         total=np.concatenate([part.total for part in parts]),
         best=np.concatenate([part.best for part in parts]),
         success=None if any(success is None for success in said) else np.concatenate(said),
+        outcomes={name: np.concatenate([part.outcomes[name] for part in parts]) for name in parts[0].outcomes},
         trajectories=np.concatenate([part.trajectories for part in parts]),
         num_plans=sum(part.num_plans for part in parts),
         plan_seconds=sum(part.plan_seconds for part in parts),
@@ -128,6 +136,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
     envs = [make_env().unwrapped for _ in episodes]
     total, best, over = np.zeros(len(envs)), np.full(len(envs), -np.inf), np.zeros(len(envs), bool)
     success: list[bool | None] = [None] * len(envs)
+    outcomes = {name: np.zeros(len(envs)) for name in getattr(envs[0], "outcomes", ())}
     try:
         observations = []
         for env, env_seed in zip(envs, seeds, strict=True):
@@ -136,6 +145,9 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
         policy.reset({}, seeds)
         states = [np.stack([env.get_state() for env in envs])]
         for _ in range(num_steps):
+            if over.all():
+                states.append(states[-1])
+                continue
             actions = chosen_actions(policy, observations, envs)
             for i, (env, action) in enumerate(zip(envs, actions, strict=True)):
                 if over[i]:
@@ -145,6 +157,8 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
                 total[i] += float(reward)
                 best[i] = max(best[i], float(reward))
                 over[i] = terminated or truncated
+                for name, values in outcomes.items():
+                    values[i] = float(info[name])
                 if "is_success" in info:
                     success[i] = bool(success[i]) or bool(info["is_success"])
             states.append(np.stack([env.get_state() for env in envs]))
@@ -155,6 +169,7 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
         total=total,
         best=best,
         success=None if None in success else np.array(success, bool),
+        outcomes=outcomes,
         trajectories=np.stack(states, 1),
         num_plans=policy.num_plans,
         plan_seconds=policy.plan_seconds,

@@ -8,6 +8,7 @@ attention, chunked behaviour cloning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,13 +22,15 @@ from worldjepa.targets import Target
 from worldjepa.types import Chunk, EnvSpec, Observation
 
 FROZEN = ("nothing", "encoder", "context")
+FELT = ("proprioception", "route")
+"""Observations of numbers that a policy which feels is given, those of them that there are."""
 
 
 class ContextEncoder(nn.Module):
     """A transformer over proprioception, picture tokens and a task's token together.
 
     Args:
-        state_dim: S', numbers of one proprioceptive reading; 0 for none.
+        state_dim: S', numbers that are felt at one moment; 0 for none.
         token_dim, num_tokens: D and P of the picture encoder.
         coords: (P,2) of the picture tokens' places; learned where they have none.
         num_cameras: pictures that are looked at together.
@@ -86,12 +89,13 @@ class ChunkModel(nn.Module):
     """Observation -> the next H raw actions: all that acting needs.
 
     Args:
-        encoder: pictures -> (B,T,P,D), see ``worldjepa.encoders``.
-        context: pictures' tokens and proprioception -> latents.
+        encoder: one camera's pictures, or what else it ``takes`` -> (B,T,P,D), see ``worldjepa.encoders``.
+        context: pictures' tokens and what is felt -> latents.
         decoder: latents (B,K,width) -> (B,H,raw_action_dim), normalised.
         action_normalizer: between raw and normalised actions, of one raw step each.
         horizon: H.
         cameras: names of the pictures in an observation; one encoder looks at all.
+        felt: names of the numbers in an observation that are felt, see :data:`FELT`.
     """
 
     num_history = 1
@@ -104,9 +108,11 @@ class ChunkModel(nn.Module):
         action_normalizer: ActionNormalizer,
         horizon: int,
         cameras: Sequence[str] = ("pixels",),
+        felt: Sequence[str] = ("proprioception",),
     ):
         super().__init__()
-        self.cameras = tuple(cameras)
+        self.cameras, self.felt = tuple(cameras), tuple(felt) if context.state_dim else ()
+        self.takes = what_it_takes(encoder)
         self.encoder, self.context, self.decoder, self.horizon = encoder, context, decoder, horizon
         self.action_normalizer = action_normalizer
         self.register_buffer("state_center", torch.zeros(context.state_dim))
@@ -115,29 +121,29 @@ class ChunkModel(nn.Module):
     @property
     def observes(self) -> tuple[str, ...]:
         """Names of the observations it takes."""
-        state = ("proprioception",) if self.context.state_dim else ()
-        return (*self.cameras, *state, *(("task",) if self.context.num_tasks else ()))
+        return (*self.cameras, *self.felt, *(("task",) if self.context.num_tasks else ()))
 
-    def fit(self, state: tuple[Tensor, Tensor] | None, action: tuple[Tensor, Tensor]) -> None:
-        """Takes mean and standard deviation of the training data's proprioception, if it is felt, and raw actions."""
+    def fit(self, felt: Sequence[tuple[Tensor, Tensor]], action: tuple[Tensor, Tensor]) -> None:
+        """Takes mean and standard deviation of the training data: of each observation that is felt, of raw actions."""
         self.action_normalizer.fit(*action)
-        if state is not None:
-            self.state_center.copy_(state[0])
-            self.state_scale.copy_(state[1].clamp_min(1e-6))
+        if felt:
+            mean, deviation = (torch.cat([part.flatten() for part in parts]) for parts in zip(*felt, strict=True))
+            self.state_center.copy_(mean)
+            self.state_scale.copy_(deviation.clamp_min(1e-6))
 
     def normalized_state(self, obs: Observation) -> Tensor | None:
-        """(B,n,S'), None where the context takes none."""
-        if not self.context.state_dim:
+        """(B,n,S') all that is felt, side by side; None where nothing is."""
+        if not self.felt:
             return None
-        return (obs["proprioception"] - self.state_center) / self.state_scale
+        return (torch.cat([obs[name].flatten(2) for name in self.felt], -1) - self.state_center) / self.state_scale
 
     def task(self, obs: Observation) -> Tensor | None:
         """(B,) which task it is, None where there is but one."""
         return obs["task"][:, 0] if self.context.num_tasks else None
 
     def look(self, obs: Observation) -> Tensor:
-        """All cameras' pictures, each (B,T,3,height,width) -> tokens (B,T,C,P,D)."""
-        return torch.stack([self.encoder({"pixels": obs[name]}) for name in self.cameras], 2)
+        """All cameras' pictures, each (B,T,3,height,width), or sweeps -> tokens (B,T,C,P,D)."""
+        return torch.stack([self.encoder({self.takes: obs[name]}) for name in self.cameras], 2)
 
     def encode(self, obs: Observation) -> Tensor:
         """One moment's observation (B,1,...) -> context latents (B,K,width)."""
@@ -213,7 +219,7 @@ class ActJepa(nn.Module):
             raise ValueError(f"predicts must be one of {', '.join(FUTURES)}, got {predicts!r}")
         if frozen not in FROZEN:
             raise ValueError(f"frozen must be one of {', '.join(FROZEN)}, got {frozen!r}")
-        if predictor is not None and predicts == "proprioception" and not model.context.state_dim:
+        if predictor is not None and predicts == "proprioception" and not model.felt:
             raise ValueError("a policy that does not feel cannot predict proprioception: predict pixels, or nothing")
         if not imitation and not (prediction and predictor is not None):
             raise ValueError("nothing to learn: imitation has weight 0 and nothing is predicted")
@@ -236,7 +242,7 @@ class ActJepa(nn.Module):
     def forward(self, chunk: Chunk, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """``imitation`` and ``prediction``, mean absolute errors (L1) over what is valid, and their ``total``."""
         obs = chunk.observation
-        if self.training and self.shift:
+        if self.training and self.shift and self.model.takes == "pixels":
             obs = {**obs, **{name: shifted(obs[name], self.shift) for name in self.model.cameras}}
         context = self.model.encode(obs)
         losses = {}
@@ -287,14 +293,15 @@ def build_chunk_model(
     """Puts a chunk model together for an environment.
 
     Args:
-        encoder: of pictures.
+        encoder: of pictures, or of what it ``takes``.
         context: takes state_dim, token_dim, num_tokens, coords, num_cameras and num_tasks.
         decoder: takes context_dim, num_queries and out_dim.
         horizon: H.
-        feels: whether the policy gets the proprioception.
+        feels: whether the policy gets the proprioception, and the route where there is one.
         cameras: names of the pictures it gets.
     """
-    state_dim = spec.fields["proprioception"].shape[0] if feels else 0
+    felt = [name for name in FELT if feels and name in spec.fields]
+    state_dim = sum(math.prod(spec.fields[name].shape) for name in felt)
     built = context(
         state_dim=state_dim,
         token_dim=encoder.latent_dim,
@@ -304,4 +311,10 @@ def build_chunk_model(
         num_tasks=len(spec.tasks) if len(spec.tasks) > 1 else 0,
     )
     made = decoder(context_dim=built.latent_dim, num_queries=horizon, out_dim=spec.raw_action_dim)
-    return ChunkModel(encoder, built, made, ActionNormalizer(spec.action_low, spec.action_high, 1), horizon, cameras)
+    normalizer = ActionNormalizer(spec.action_low, spec.action_high, 1)
+    return ChunkModel(encoder, built, made, normalizer, horizon, cameras, felt)
+
+
+def what_it_takes(encoder: nn.Module) -> str:
+    """Name of the observation that an encoder looks at: ``pixels`` unless it says otherwise."""
+    return getattr(encoder, "takes", "pixels")
