@@ -44,7 +44,7 @@ def motion(command: str) -> None:
 
 
 def motion_transfer(command: str) -> None:
-    mc_jepa.transfer(command, steps=1000, policy_steps=800)
+    mc_jepa.transfer(command, steps=600, policy_steps=800)
 
 
 STUDIES = {

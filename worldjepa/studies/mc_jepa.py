@@ -76,18 +76,15 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
     figures: dict[str, Any] = {}
     starts = {"scratch": lambda seed: "null", "pretrained": lambda seed: str(_folder("joint", seed))}
     budget = (f"train.steps={steps}", f"refinement.steps={2 * steps}")
-    models = {
-        name: [
-            run_seed(
-                f"mc_jepa-{name}",
-                seed,
-                ("encoder=pyramid", f"encoder.init={start(seed)}", *budget),
-                num_pairs=NUM_PAIRS,
+    models = in_turns(
+        {
+            f"{name}-{seed}": partial(
+                _world_model, name, seed, ("encoder=pyramid", f"encoder.init={start(seed)}", *budget)
             )
             for seed in SEEDS
-        ]
-        for name, start in starts.items()
-    }
+            for name, start in starts.items()
+        }
+    )
     policy = ("policy=act_jepa", "encoder@policy.encoder=pyramid_tokens")
     done = in_turns(
         {
@@ -104,15 +101,18 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
         }
     )
     for name in starts:
-        figures |= planning_figures(models[name], f"_{name}")
+        figures |= planning_figures([models[f"{name}-{seed}"] for seed in SEEDS], f"_{name}")
         policies = [done[f"{name}-{seed}"] for seed in SEEDS]
         figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(best_coverage(policies)))
         figures[f"pusht_policy_held_out_error_{name}"] = mean_figure([job["held_out_error"] for job in policies])
     figures["pusht_steps"] = figure(steps, None, len(SEEDS))
     figures["pusht_policy_steps"] = figure(policy_steps, None, len(SEEDS))
-    minutes = [job["facts"]["minutes"] for jobs in models.values() for job in jobs]
-    figures["pusht_minutes"] = mean_figure(minutes)
+    figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in models.values()])
     join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
+
+
+def _world_model(name: str, seed: int, words: tuple[str, ...], alone: bool) -> dict[str, Any]:
+    return run_seed(f"mc_jepa-{name}", seed, words, num_pairs=NUM_PAIRS, alone=alone)
 
 
 def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -21,12 +21,22 @@ def seed_folder(name: str, seed: int) -> Path:
 
 
 def run_seed(
-    name: str, seed: int, overrides: Sequence[str] = (), env: str = "pusht", num_pairs: int = NUM_PAIRS
+    name: str,
+    seed: int,
+    overrides: Sequence[str] = (),
+    env: str = "pusht",
+    num_pairs: int = NUM_PAIRS,
+    alone: bool = True,
 ) -> dict[str, Any]:
-    """One whole job with a store of its own, from nothing; see :func:`worldjepa.studies.jobs.run_job`."""
+    """One whole job with a store of its own, from nothing; on one core unless ``alone``.
+
+    See :func:`worldjepa.studies.jobs.run_job`.
+    """
     run_dir = seed_folder(name, seed)
     words = [f"env={env}", *overrides, f"seed={seed}", f"collection_seed={seed}", f"evaluation.seed={seed}"]
-    job = run_job(run_dir, [*words, f"evaluation.pairs={num_pairs}", f"env.store={run_dir}/store"])
+    if not alone:
+        words += ["train.processes=1", "evaluation.workers=1"]
+    job = run_job(run_dir, [*words, f"evaluation.pairs={num_pairs}", f"env.store={run_dir}/store"], not alone)
     shutil.rmtree(run_dir / "store", ignore_errors=True)  # gigabytes that the same seed would make again
     return job
 
