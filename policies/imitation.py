@@ -20,12 +20,13 @@ from policies.diffusion import DiffusionModel, DiffusionSystem
 from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, load_world_model, save_tensors, start_from
 from worldjepa.config import TrainSettings
 from worldjepa.datasets.chunks import Chunks
+from worldjepa.datasets.encoded import encoded_store
 from worldjepa.datasets.splits import pixel_mean, split_episodes
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.evaluation.probes import fit_linear
 from worldjepa.runs import env_factory
 from worldjepa.systems.act_jepa import ActJepa, ChunkModel, what_it_takes
-from worldjepa.training import train
+from worldjepa.training import pick_device, train
 
 SHIFT = 4
 """px; a frozen encoder has not learned to see through it: 0.34 held-out error with, 0.32 without (PushT, one seed)."""
@@ -84,23 +85,44 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
         chunks = Chunks(store, policy.horizon, model.observes, model.observes, (1,), policies=demonstrators(store))
         model.fit(chunks)
         encoder = model.policy.encoder
+        start_from(encoder)
     else:
+        encoder = model.encoder
+        start_from(encoder)
+        store, seen = stored_latents(model, store)
         future: tuple[str, ...] = ()
         steps = range(policy.every, policy.horizon + 1, policy.every)
         if policy.predictor is not None:
             if not steps:
                 raise ValueError(f"policy.every must be in 1..policy.horizon ({policy.horizon}), got {policy.every}")
             future = model.cameras if policy.predicts == "pixels" else model.felt or (policy.predicts,)
-        chunks = Chunks(store, policy.horizon, model.observes, future, steps, policies=demonstrators(store))
+        chunks = Chunks(store, policy.horizon, seen, future, steps, policies=demonstrators(store))
         model.fit([chunks.statistics(name) for name in model.felt], chunks.statistics("action"))
-        encoder = model.encoder
     if config.run is None:
-        start_from(encoder)
         if what_it_takes(encoder) == "pixels":
             encoder.normalizer.fit(pixel_mean(store, chunks.episodes, num_frames=2000, seed=0))
     elif policy.name != "diffusion":  # there the plugin has loaded them
         encoder.load_state_dict(load_world_model(config.run)[0].encoder.state_dict())
     return model, chunks
+
+
+def stored_latents(model: ChunkModel, store: EpisodeStore, device: str = "cpu") -> tuple[EpisodeStore, tuple[str, ...]]:
+    """The episodes as a model learns from them, and what it observes there: a frozen view's latents are made once."""
+    view = getattr(model.encoder, "view", None)
+    if view is None or not view.frozen:
+        return store, model.observes
+    view.to(device).eval()
+    found = encoded_store(store, view.hash, view.columns)
+    view.cpu()
+    return found, ("bev", *(name for name in model.observes if name != model.takes))
+
+
+def prepare_imitation(config: DictConfig, store: EpisodeStore) -> None:
+    """Makes what training needs of the episodes and is not there yet, before there are several processes."""
+    if config.policy.name != "diffusion":
+        model = build_model(config.policy, store.spec)
+        start_from(model.encoder)
+        stored_latents(model, store, pick_device(config.train.device))
 
 
 def held_out_measures(
@@ -135,13 +157,14 @@ def held_out_measures(
         now = [named(column, part.observation[column][:, 0]) for part in parts]
         later = [named(column, part.future[column][:, 0]) for part in parts]
         wanted[f"probe/{column}/now"] = list(zip(everything, now, strict=True))
-        wanted[f"probe/{column}/later"] = list(zip(inside, later, strict=True))
+        if all(rows.any() for rows in inside):  # not where every episode is shorter than a chunk
+            wanted[f"probe/{column}/later"] = list(zip(inside, later, strict=True))
 
     def evaluate(model: ChunkModel) -> dict[str, float]:
         device, features, guesses = next(model.buffers()).device, [], []
         for part in parts:
             pieces = [
-                model.encode({name: part.observation[name][i : i + 50].to(device) for name in model.observes})
+                model.encode({name: part.observation[name][i : i + 50].to(device) for name in chunks.observations})
                 for i in range(0, NUM_PROBED, 50)
             ]
             features.append(torch.cat([torch.cat([x[:, 0], x.mean(1)], -1).cpu() for x in pieces]).numpy())
@@ -172,7 +195,7 @@ def train_imitation(folder: str) -> None:
     first = int(os.environ.get("RANK", 0)) == 0
     if not drawn and len(split_episodes(store, "held_out")):
         # The first process evaluates; the others must know when, to wait for it.
-        evaluate = held_out_measures(config, store, chunks) if first else lambda model: {}
+        evaluate = held_out_measures(config, chunks.store, chunks) if first else lambda model: {}
     elif not drawn and first:
         print(f"{store.path} has no held-out episodes: nothing is measured while training")
 

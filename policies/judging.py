@@ -15,22 +15,24 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from policies.baselines import baselines, floors, make_expert
+from policies.driving import load_driving_policy
 from policies.planning import load_planning_policy
-from worldjepa.checkpoint import load_world_model
+from worldjepa.checkpoint import kind_of, load_bev_world, load_world_model
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.driving import DRIVE_FIGURES, RETURNS_FILE, drive_pictures
 from worldjepa.evaluation.figures import collect_figures
 from worldjepa.evaluation.pairs import sample_pairs
 from worldjepa.evaluation.protocol import Policy, Result, judge
 from worldjepa.evaluation.returns import Returns, gather_returns
 from worldjepa.evaluation.video import grid_frames, write_film
-from worldjepa.files import write_text
+from worldjepa.files import write_text, written_whole
 from worldjepa.runs import PLANNING_FILE, env_factory, player_factory
 from worldjepa.training import num_cores, pick_device
 from worldjepa.types import EnvSpec
 
-RETURNS_FILE = "returns.json"
 # Clips that the report's retrieval and probes choose from, and that it shows; their random streams.
+NUM_SHOWN_DRIVES = 6
 NUM_POOL_CLIPS, NUM_SHOWN_CLIPS, FIGURE_SEEDS = 900, 300, (20_001, 20_002)
 MAX_FILM_FRAMES = 120
 """Of episodes for reward, which are long."""
@@ -61,13 +63,17 @@ def draw_splits(store: EpisodeStore, config: DictConfig, splits: str | list[str]
 
 def planner_policy(run_dir: Path, config: DictConfig) -> MakePolicy:
     """Builds the policy that plans with the model in ``run_dir`` as ``config`` says."""
+    planner, cost, device = instantiate(config.planner), instantiate(config.cost), pick_device(config.train.device)
+    if kind_of(config) == "driving":
+        settings = {name: config.planning[name] for name in ("horizon", "hold", "replan_every")}
+        return partial(load_driving_policy, path=str(run_dir), planner=planner, cost=cost, device=device, **settings)
     return partial(
         load_planning_policy,
         run_dir=str(run_dir),
-        planner=instantiate(config.planner),
-        cost=instantiate(config.cost),
+        planner=planner,
+        cost=cost,
         observes=tuple(config.observations),
-        device=pick_device(config.train.device),
+        device=device,
         **config.planning,
     )
 
@@ -81,8 +87,10 @@ def judge_run(run_dir: Path, config: DictConfig, folder: Path | None = None) -> 
         folder: where ``planning.json``, ``pairs/`` and ``videos/`` go; ``run_dir`` by default.
 
     Returns:
-        The content of ``planning.json``.
+        The content of ``planning.json``, or of ``returns.json`` for a run that drives.
     """
+    if kind_of(config) == "driving":
+        return judge_returns(config, {"planner": planner_policy(run_dir, config)}, folder or run_dir)
     statistics = load_world_model(run_dir)[0].action_normalizer
     spread = statistics.center.tolist(), statistics.scale.tolist()
     return judge_goals(config, {"planner": planner_policy(run_dir, config)}, spread, folder or run_dir)
@@ -207,8 +215,14 @@ def _bar(total: int):
 
 
 def draw_figures(run_dir: Path, config: DictConfig) -> None:
-    """Writes ``figures.npz``: what the report shows of the latents."""
+    """Writes ``figures.npz``, or ``drive_figures.npz``: what the report shows of the latents."""
     store = EpisodeStore.open(config.env.store)
+    if kind_of(config) == "driving":
+        size = (config.train.clip_frames, config.env.frameskip, ("sweep", "proprioception"))
+        clips = Windows(store, *size, "held_out").sample(NUM_SHOWN_DRIVES, FIGURE_SEEDS[1], 0)
+        with written_whole(run_dir / DRIVE_FIGURES) as beside:
+            np.savez_compressed(beside, **drive_pictures(load_bev_world(run_dir)[0], clips))
+        return
     model, _ = load_world_model(run_dir)
     size = (config.train.clip_frames, config.env.frameskip, tuple(config.observations))
     train = Windows(store, *size, "train").sample(NUM_POOL_CLIPS, FIGURE_SEEDS[0], 0)

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from policies.judging import (
-    RETURNS_FILE,
     MakePolicy,
     judge_goals,
     judge_returns,
@@ -25,6 +24,7 @@ from worldjepa.checkpoint import CONFIG_FILE
 from worldjepa.config import checked_main
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.evaluation.driving import RETURNS_FILE
 from worldjepa.runs import PLANNING_FILE, env_factory
 from worldjepa.types import EnvSpec
 

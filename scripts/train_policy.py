@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
 
 
 def imitate(config: DictConfig, folder: Path) -> None:
-    from policies.imitation import imitation_config, train_imitation
+    from policies.imitation import imitation_config, prepare_imitation, train_imitation
 
     check_overrides(config)
     if config.policy.name == "diffusion" and not find_spec("lerobot"):
@@ -52,7 +52,9 @@ def imitate(config: DictConfig, folder: Path) -> None:
     with PartialState(cpu=pick_device(config.train.device) == "cpu").main_process_first():
         if int(os.environ.get("RANK", 0)) == 0:  # under `accelerate launch` every process comes here
             if made.env.id is not None:  # else the store is all there is
-                print(open_store(made)[1])
+                store, sentence = open_store(made)
+                print(sentence)
+                prepare_imitation(made, store)
             open_run(folder, made)
     launch(train_imitation, (str(folder),), pick_processes(TrainSettings(**config.train)))
 

@@ -8,8 +8,10 @@ import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from policies.judging import draw_figures, judge_run, summary
+from policies.judging import draw_figures, judge_run, returns_summary, summary
+from worldjepa.checkpoint import kind_of
 from worldjepa.config import RUN_SCHEMA, checked_main
+from worldjepa.evaluation.driving import RETURNS_FILE
 from worldjepa.evaluation.report import write_report
 from worldjepa.footprint import Footprint
 from worldjepa.runs import PLANNING_FILE, read_json, train_whole_run
@@ -37,14 +39,15 @@ def run(config: DictConfig, run_dir: Path) -> None:
 
 def show(config: DictConfig, run_dir: Path, footprint: Footprint) -> None:
     torch.set_num_threads(1)  # judging runs one process per core
-    if not (run_dir / PLANNING_FILE).is_file():
+    measured, said = (RETURNS_FILE, returns_summary) if kind_of(config) == "driving" else (PLANNING_FILE, summary)
+    if not (run_dir / measured).is_file():
         with footprint.stage("judging"):
             judge_run(run_dir, config)
     with footprint.stage("report"):
         draw_figures(run_dir, config)
     footprint.note(minutes=footprint.minutes)
     page = write_report(run_dir)
-    print(summary(read_json(run_dir / PLANNING_FILE)))
+    print(said(read_json(run_dir / measured)))
     print(f"{footprint.minutes:.1f} minutes in all; open {page}")
 
 

@@ -53,3 +53,52 @@ def test_what_shows_no_scans_is_refused(tmp_path):
     done = pretrain(tmp_path, "scans.shares=[0]")
     assert done.returncode == 1 and "scans.shares in (0, 1]" in done.stderr
     assert not (tmp_path / "store").exists()
+
+
+def run(script: str, *words: str) -> subprocess.CompletedProcess:
+    done = [sys.executable, f"scripts/{script}.py", *words]
+    return subprocess.run(done, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def street(folder: Path) -> tuple[str, ...]:
+    few = ("env.collect.num_episodes=12", "env.collect.episodes_per_shard=6", "env.collect.num_frames=4")
+    return ("env=street", f"env.store={folder}/store", *few, "train.processes=1", "train.trackers=[]")
+
+
+JUDGED = ("evaluation.episodes=2", "evaluation.steps=3", "evaluation.workers=1", "evaluation.videos=1")
+
+
+@pytest.mark.slow
+def test_a_world_model_of_the_street_is_trained_on_the_latents_and_drives(trained):
+    small = ("encoder.widths=[4,4,8,8]", "encoder.bev_dim=8", "predictor.width=8", "planner.num_samples=20")
+    words = (*small, "train.steps=2", "train.clip_frames=4", "train.num_evaluations=1", *JUDGED)
+    refused = run("train_world_model", *street(trained), *words, f"run_dir={trained}/none")
+    assert refused.returncode == 1 and "give encoder.init=<run of scripts/pretrain.py model=ad_l_jepa" in refused.stderr
+    words = (*words, f"encoder.init={trained}/run", f"run_dir={trained}/world")
+    made = run("train_world_model", *street(trained), *words)
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert len(list(trained.glob("store-*"))) == 1  # the latents, once
+    table = json.loads((trained / "world" / "returns.json").read_text())
+    assert set(table["policies"]) == {"random", "still", "blind", "expert", "planner"}
+    assert set(table["policies"]["planner"]["outcomes"]) == {"completion", "collided", "distance"}
+    assert "How it drives" in (trained / "world" / "report.html").read_text()
+    assert (trained / "world" / "videos" / "return-planner.mp4").stat().st_size > 1000
+    before = (trained / "world" / "model.safetensors").stat().st_mtime_ns
+    again = run("train_world_model", *street(trained), *words, "cost.meeting=4.0")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert (trained / "world" / "model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_a_driver_is_cloned_on_the_latents_and_judged_on_other_streets(trained):
+    small = ("policy.encoder.widths=[4,4,8,8]", "policy.encoder.bev_dim=8", "policy.encoder.head_widths=[8,8,8]")
+    words = (*small, "train.steps=2", f"policy.encoder.init={trained}/run", f"out={trained}/driver")
+    made = run("train_policy", "policy=driver", *street(trained), *words)
+    assert made.returncode == 0, made.stderr[-2000:]
+    judged = ("policy=driver", f"policy.make.path={trained}/driver", "measure=return", f"out={trained}/judged")
+    done = run("evaluate", *judged, *JUDGED)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = json.loads((trained / "judged" / "returns.json").read_text())
+    assert {"driver", "blind", "expert"} <= set(table["policies"])
+    refused = run("train_policy", "policy=act", *street(trained), f"out={trained}/blind")
+    assert refused.returncode == 1 and "encoder@policy.encoder=bev_tokens looks at a LiDAR's sweeps" in refused.stderr

@@ -159,11 +159,42 @@ def load_bev_model(run_dir: str | Path):
     return model.eval(), config
 
 
-def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans"]:
+def load_bev_world(run_dir: str | Path):
+    """The trained world model of a street's bird's-eye view of a run, in eval mode on CPU, and its configuration.
+
+    Returns:
+        (BevWorld, dict).
+
+    Raises:
+        ValueError: no such run, or weights that do not fit its configuration.
+    """
+    from hydra.utils import instantiate
+
+    from worldjepa.encoders.bev_view import BevView
+    from worldjepa.systems.bev_world import BevWorld
+    from worldjepa.types import EnvSpec
+
+    config = read_config(run_dir)
+    if kind_of(config) != "driving":
+        raise ValueError(
+            f"{run_dir} holds no world model of a street; train one: scripts/train_world_model.py env=street"
+        )
+    tensors, metadata = load_tensors(Path(run_dir) / MODEL_FILE)
+    spec = EnvSpec.from_dict(metadata["spec"])
+    view = BevView(instantiate(config["encoder"]), instantiate(config["sensor"]), config["area"])
+    parts = (instantiate(config[part]) for part in ("predictor", "vehicle"))
+    model = BevWorld(view, *parts, spec.action_low, spec.action_high)
+    load_weights(model, tensors, Path(run_dir) / MODEL_FILE)
+    return model.eval(), config
+
+
+def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans", "driving"]:
     """What a run's configuration asks for: latents of observations (world models and their like), motion and content of
-    pictures (MC-JEPA), or latents of a LiDAR's scans (AD-L-JEPA)."""
+    pictures (MC-JEPA), latents of a LiDAR's scans (AD-L-JEPA), or what comes next in those, to drive by."""
     if "content_views" in config:
         return "motion"
+    if "vehicle" in config:
+        return "driving"
     return "scans" if "sensor" in config else "latents"
 
 
@@ -198,8 +229,8 @@ def load_world_model(run_dir: str | Path):
             f"{run_dir} holds a model of motion and content, no world model; start one from it with "
             f"encoder=pyramid encoder.init={run_dir}"
         )
-    if kind_of(config) == "scans":
-        raise ValueError(f"{run_dir} holds a model of LiDAR scans, no world model")
+    if kind_of(config) in ("scans", "driving"):
+        raise ValueError(f"{run_dir} holds a model of LiDAR scans, no world model of what observations an agent has")
     tensors, metadata = load_tensors(run_dir / MODEL_FILE)
     if "spec" not in metadata:
         raise ValueError(f"{run_dir / MODEL_FILE}: holds no environment specification; it was not saved by worldjepa")

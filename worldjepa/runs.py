@@ -6,7 +6,8 @@ runs/<name>/config.yaml            what was asked for, resolved
             metrics.jsonl          training curves
             refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
             planning.json          the judgement; views.json of what has learned from views of things, motion.json of
-                                   what has learned from pictures that move, scans.json from LiDAR's scans
+                                   what has learned from pictures that move, scans.json from LiDAR's scans,
+                                   returns.json of what drives
             figures.npz, videos/   what the report shows
             report.html
 """
@@ -38,10 +39,13 @@ from worldjepa.checkpoint import (
 )
 from worldjepa.collection import prepare_store
 from worldjepa.config import RefinementSettings, TrainSettings
+from worldjepa.datasets.encoded import encoded_store
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.encoders.bev_view import STORED, BevView
 from worldjepa.evaluation.bev import SCANS_FILE, measure_occupancy
+from worldjepa.evaluation.driving import RETURNS_FILE, measure_driving
 from worldjepa.evaluation.motion import MOTION_FILE, measure_pairs, true_flow
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.views import VIEWS_FILE
@@ -51,6 +55,7 @@ from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.ad_l_jepa import AdLJepa, BevModel
+from worldjepa.systems.bev_world import BevWorld, BevWorldSystem
 from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
@@ -87,7 +92,7 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
         if any(key.startswith(JUDGING) for key in changed):
-            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE, SCANS_FILE):
+            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE, SCANS_FILE, RETURNS_FILE):
                 (run_dir / name).unlink(missing_ok=True)  # it was judged by other settings
     check_disk(run_dir, MINIMUM_DISK_GB)
     try:
@@ -184,6 +189,24 @@ def build_scans(config: DictConfig, store: EpisodeStore) -> tuple[AdLJepa, Windo
     return system, windows, settings
 
 
+def build_driving(config: DictConfig, store: EpisodeStore) -> tuple[BevWorldSystem, Windows, TrainSettings]:
+    """As :func:`build_training`, for a world model of a street's bird's-eye view."""
+    settings, view = train_settings(config), view_of(config)
+    size = settings.clip_frames, config.env.frameskip, (*STORED, "proprioception")
+    windows = Windows(encoded_store(store, view.hash, view.columns), *size, policies=config.env.get("policies"))
+    torch.manual_seed(settings.seed)
+    parts = (instantiate(config[part]) for part in ("predictor", "vehicle"))
+    model = BevWorld(view, *parts, store.spec.action_low, store.spec.action_high)
+    return BevWorldSystem(model, config.objective.weights), windows, settings
+
+
+def view_of(config: DictConfig) -> BevView:
+    """The pre-trained view of a world model of a street."""
+    encoder = instantiate(config.encoder)
+    start_from(encoder)
+    return BevView(encoder, instantiate(config.sensor), config.area).to(pick_device(config.train.device)).eval()
+
+
 def train_settings(config: DictConfig) -> TrainSettings:
     """The section ``train`` of a resolved configuration, checked."""
     values = OmegaConf.to_container(config.train, resolve=True)
@@ -199,11 +222,13 @@ def fit_normalizers(model: WorldModel, windows: Windows) -> None:
     model.action_normalizer.fit(torch.zeros_like(std), std.square().mean().sqrt().expand_as(std))
 
 
-def evaluator(config: DictConfig, store: EpisodeStore, windows: Windows) -> Callable[[nn.Module], dict[str, float]]:
+def evaluator(config: DictConfig, windows: Windows) -> Callable[[nn.Module], dict[str, float]]:
     """What is measured while training, on clips of held-out episodes; the same ones throughout a run."""
     env = env_factory(config).build().unwrapped
     size = windows.num_steps, windows.frameskip, windows.observations
-    held_out = Windows(store, *size, "held_out", windows.policies).sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
+    held_out = Windows(windows.store, *size, "held_out", windows.policies).sample(NUM_PROBE_CLIPS, PROBE_SEEDS[1], 0)
+    if kind_of(config) == "driving":
+        return lambda model: measure_driving(model, held_out)
     if kind_of(config) == "scans":
         return lambda model: measure_occupancy(model, held_out)
     if kind_of(config) == "motion":
@@ -220,11 +245,12 @@ def train_run(run_dir: str) -> None:
     """
     config = OmegaConf.load(Path(run_dir) / CONFIG_FILE)
     store = EpisodeStore.open(config.env.store)
-    build = {"latents": build_training, "motion": build_motion, "scans": build_scans}[kind_of(config)]
+    builders = {"latents": build_training, "motion": build_motion, "scans": build_scans, "driving": build_driving}
+    build = builders[kind_of(config)]
     system, windows, settings = build(config, store)
     if not (Path(run_dir) / STATE_FILE).is_file():
         start_from(system.model.encoder)
-    evaluate = evaluator(config, store, windows)
+    evaluate = evaluator(config, windows)
     train(system, windows, settings, Path(run_dir), evaluate)
     # Without a predictor of latents there is nothing to go on with.
     refinement = RefinementSettings(**config.get("refinement", {"steps": 0}))
@@ -263,11 +289,20 @@ def check_init(run_dir: Path, encoder: DictConfig | None) -> None:
 
 
 def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
+    if kind_of(config) == "driving" and config.encoder.init is None:
+        raise ValueError(
+            "a world model of a street predicts latents that were learned before: give encoder.init=<run of "
+            "scripts/pretrain.py model=ad_l_jepa env=street>"
+        )
     check_init(run_dir, config.encoder)
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
     with footprint.stage("collection"):
         store, sentence = open_store(config)
+    if kind_of(config) == "driving":
+        with footprint.stage("encoding"):
+            view = view_of(config)
+            encoded_store(store, view.hash, view.columns)
     footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
     print(sentence)
     return footprint

@@ -12,7 +12,16 @@ from worldjepa.voxels import VoxelGrid
 
 SENSOR = RangeImage(8, 64)
 GRID = VoxelGrid((-6.4, -6.4, -2.0), (6.4, 6.4, 1.0), (0.4, 0.4, 0.5))
-SMALL = {"sensor": SENSOR, "grid": GRID, "widths": (8, 8), "bev_dim": 8, "head_widths": (8, 16), "latent_dim": 12}
+AREA = {"x": (-6.4, 6.4), "y": (-6.4, 6.4)}
+SMALL = {
+    "sensor": SENSOR,
+    "area": AREA,
+    "grid": GRID,
+    "widths": (8, 8),
+    "bev_dim": 8,
+    "head_widths": (8, 16),
+    "latent_dim": 12,
+}
 
 
 def sweeps(*shape: int) -> torch.Tensor:
@@ -42,14 +51,14 @@ def test_a_thing_shows_in_the_tokens_of_its_place_alone():
 def test_a_frozen_view_neither_learns_nor_counts():
     torch.manual_seed(0)
     encoder = BevTokens(**SMALL).train()
-    kept = {name: x.clone() for name, x in encoder.bev.state_dict().items()}
+    kept = {name: x.clone() for name, x in encoder.view.encoder.state_dict().items()}
     encoder({"sweep": sweeps(3, 1)}).square().sum().backward()
-    assert all(p.grad is None for p in encoder.bev.parameters())
+    assert all(p.grad is None for p in encoder.view.encoder.parameters())
     assert all(p.grad is not None for p in encoder.head.parameters())
-    assert all(torch.equal(x, kept[name]) for name, x in encoder.bev.state_dict().items())
+    assert all(torch.equal(x, kept[name]) for name, x in encoder.view.encoder.state_dict().items())
     thawed = BevTokens(**SMALL, frozen=False).train()
     thawed({"sweep": sweeps(3, 1)}).square().sum().backward()
-    assert all(p.grad is not None for p in thawed.bev.parameters())
+    assert all(p.grad is not None for p in thawed.view.encoder.parameters())
 
 
 def test_it_starts_from_a_pretrained_view_and_its_statistics(tmp_path):
@@ -62,11 +71,24 @@ def test_it_starts_from_a_pretrained_view_and_its_statistics(tmp_path):
     save_tensors(tmp_path / MODEL_FILE, {f"encoder.{k}": v for k, v in before.state_dict().items()}, {})
     encoder = BevTokens(**SMALL, init=str(tmp_path))
     start_from(encoder)
-    ours = encoder.bev.state_dict()
+    ours = encoder.view.encoder.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in before.state_dict().items())
     wider = {**SMALL, "widths": (8, 16)}
     with pytest.raises(ValueError, match="expected an encoder with the same layers"):
         start_from(BevTokens(**wider, init=str(tmp_path)))
+
+
+def test_stored_latents_give_the_same_tokens():
+    torch.manual_seed(0)
+    encoder, obs = BevTokens(**SMALL).eval(), {"sweep": sweeps(1, 3)}
+    stored = {"bev": torch.from_numpy(encoder.view.columns(obs)["bev"])[None]}
+    torch.testing.assert_close(encoder(stored), encoder(obs), atol=1e-2, rtol=1e-2)
+    before = encoder.view.hash
+    with torch.no_grad():
+        encoder.head[0].weight += 1.0
+        assert encoder.view.hash == before
+        next(encoder.view.encoder.parameters()).add_(1e-3)
+    assert encoder.view.hash != before
 
 
 def test_cells_that_cannot_be_halved_are_refused():
@@ -81,3 +103,4 @@ def test_its_configuration_sees_what_pretraining_has_seen():
     assert [tokens.grid, tokens.widths, tokens.depth] == [bev.grid, bev.widths, bev.depth]
     assert tokens.bev_dim == model.encoder.bev_dim
     assert tokens.sensor == model.sensor
+    assert tokens.area == OmegaConf.load("configs/model/bev_world.yaml").area

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from worldjepa.encoders.bev import BevEncoder
-from worldjepa.sweeps import RangeImage, clouds_of
+from worldjepa.encoders.bev_view import BevView
+from worldjepa.sweeps import RangeImage
 from worldjepa.types import Observation
-from worldjepa.voxels import VoxelGrid, voxelize
+from worldjepa.voxels import VoxelGrid
 
 
 class BevTokens(nn.Module):
@@ -19,6 +20,7 @@ class BevTokens(nn.Module):
 
     Args:
         sensor: of the sweeps.
+        area: ``x`` and ``y``, from and to, m, that is looked at.
         grid, widths, bev_dim, depth: of the :class:`~worldjepa.encoders.bev.BevEncoder`.
         head_widths: channels of the convolutions; each halves the cells along y and x.
         latent_dim: D.
@@ -30,7 +32,7 @@ class BevTokens(nn.Module):
         coords: (P,2) row and column of each token's cell; rows go along y, to the left, and columns ahead.
 
     Raises:
-        ValueError: the cells cannot be halved so often.
+        ValueError: the cells cannot be halved so often, or the area is not of whole cells.
     """
 
     takes = "sweep"
@@ -38,6 +40,7 @@ class BevTokens(nn.Module):
     def __init__(
         self,
         sensor: RangeImage,
+        area: Mapping[str, tuple[float, float]],
         grid: VoxelGrid | str = "street",
         widths: Sequence[int] = (16, 32, 64, 64),
         bev_dim: int = 64,
@@ -48,31 +51,20 @@ class BevTokens(nn.Module):
         frozen: bool = True,
     ):
         super().__init__()
-        self.sensor, self.frozen = sensor, frozen
-        self.bev = BevEncoder(grid, widths, bev_dim, depth, init)
-        if any(cells % 2 ** len(head_widths) for cells in self.bev.bev_shape):
-            raise ValueError(
-                f"{self.bev.bev_shape} cells cannot be halved {len(head_widths)} times; give fewer head_widths"
-            )
+        self.view = BevView(BevEncoder(grid, widths, bev_dim, depth, init), sensor, area, frozen)
+        shape = self.view.area.shape
+        if any(cells % 2 ** len(head_widths) for cells in shape):
+            raise ValueError(f"{shape} cells cannot be halved {len(head_widths)} times; give fewer head_widths")
         layers: list[nn.Module] = []
         for before, after in zip((bev_dim, *head_widths), head_widths, strict=False):
             # GroupNorm: a policy is trained on small batches of neighbouring moments.
             layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.GroupNorm(8, after), nn.ReLU()]
         self.head = nn.Sequential(*layers, nn.Conv2d(head_widths[-1], latent_dim, 1))
-        rows, columns = (torch.arange(cells // 2 ** len(head_widths)) for cells in self.bev.bev_shape)
+        rows, columns = (torch.arange(cells // 2 ** len(head_widths)) for cells in shape)
         self.num_tokens, self.latent_dim = len(rows) * len(columns), latent_dim
         self.register_buffer("coords", torch.cartesian_prod(rows, columns).float(), persistent=False)
-        if frozen:
-            self.bev.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> BevTokens:
-        """A frozen bird's-eye view stays in eval mode."""
-        super().train(mode)
-        if self.frozen:
-            self.bev.eval()
-        return self
 
     def forward(self, obs: Observation) -> Tensor:
-        """``obs["sweep"]`` (B,T,beams,azimuths,2) -> (B,T,P,D)."""
-        cells = self.bev(voxelize(clouds_of(obs, self.sensor), self.bev.grid))
-        return rearrange(self.head(cells), "(b t) d y x -> b t (y x) d", b=len(next(iter(obs.values()))))
+        """``sweep`` (B,T,beams,azimuths,2), or stored latents ``bev`` (B,T,C,Y,X) -> (B,T,P,D)."""
+        cells = self.view(obs)
+        return rearrange(self.head(cells.flatten(0, 1)), "(b t) d y x -> b t (y x) d", b=len(cells))

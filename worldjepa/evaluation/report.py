@@ -10,7 +10,8 @@ Files read, each optional; the page says which are missing:
 - in their place ``views.json`` and ``view_figures.npz`` for a run that learned from views of things, see
   :mod:`worldjepa.evaluation.view_figures`; ``motion.json`` and ``motion_figures.npz`` for one that learned from
   pictures that move, see :mod:`worldjepa.evaluation.motion_figures`; ``scans.json`` and ``scan_figures.npz`` for one
-  that learned from a LiDAR's scans, see :mod:`worldjepa.evaluation.scan_figures`.
+  that learned from a LiDAR's scans, see :mod:`worldjepa.evaluation.scan_figures`; ``returns.json`` and
+  ``drive_figures.npz`` for one that drives, see :mod:`worldjepa.evaluation.driving`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
 """
@@ -28,6 +29,7 @@ import numpy as np
 
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.bev import SCANS_FIGURES, SCANS_FILE
+from worldjepa.evaluation.driving import DRIVE_FIGURES, RETURNS_FILE, drives_section
 from worldjepa.evaluation.motion import MOTION_FIGURES, MOTION_FILE
 from worldjepa.evaluation.motion_figures import motion_section
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
@@ -70,6 +72,13 @@ KINDS = (
         "that, which should stand still for as long as it is the same picture.",
     ),
     Kind(SCANS_FILE, SCANS_FIGURES, scans_section, "It has seen sweeps of a LiDAR, and has no labels of what was met."),
+    Kind(
+        RETURNS_FILE,
+        DRIVE_FIGURES,
+        drives_section,
+        "It plans its way in latents of what a LiDAR sees from above.",
+        "Drives from above and, below, what the LiDAR measured.",
+    ),
 )
 
 

@@ -142,7 +142,12 @@ class ChunkModel(nn.Module):
         return obs["task"][:, 0] if self.context.num_tasks else None
 
     def look(self, obs: Observation) -> Tensor:
-        """All cameras' pictures, each (B,T,3,height,width), or sweeps -> tokens (B,T,C,P,D)."""
+        """All cameras' pictures, each (B,T,3,height,width), or sweeps -> tokens (B,T,C,P,D).
+
+        ``bev``, latents that were made of sweeps and stored, are taken in their place.
+        """
+        if "bev" in obs:
+            return self.encoder({"bev": obs["bev"]})[:, :, None]
         return torch.stack([self.encoder({self.takes: obs[name]}) for name in self.cameras], 2)
 
     def encode(self, obs: Observation) -> Tensor:

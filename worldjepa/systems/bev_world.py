@@ -1,0 +1,203 @@
+"""A world model of a street in latents of its bird's-eye view (ours): what AD-L-JEPA's encoder will see next.
+
+Others move, and so do we. Where we go follows from speed and steering angle, so what our motion does to the view is
+geometry (:mod:`worldjepa.odometry`); learned is how an action changes speed and angle, and what the others do. A plan's
+latents are those of the others' motion, rolled out once for all plans, as seen from where each plan would have us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from worldjepa.encoders.bev import BevEncoder
+from worldjepa.encoders.bev_view import BevView
+from worldjepa.odometry import Area, Vehicle, chained
+from worldjepa.predictors.scene import SceneMotion
+from worldjepa.types import Segment
+
+TERMS = ("prediction", "obstacles", "response")
+
+
+class Response(nn.Module):
+    """How speed, m/s, and steering angle, rad, answer to an action.
+
+    Args:
+        raw_action_dim: numbers of an action.
+        width: of the two hidden layers.
+    """
+
+    SCALE = (1.0, 0.1)  # m/s and rad: changes of this size weigh alike
+
+    def __init__(self, raw_action_dim: int, width: int = 64):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2 + raw_action_dim, affine=False)
+        self.net = nn.Sequential(
+            nn.Linear(2 + raw_action_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
+        )
+        self.register_buffer("scale", torch.tensor(self.SCALE), persistent=False)
+
+    def forward(self, felt: Tensor, action: Tensor) -> Tensor:
+        """(...,2), raw actions (...,A) -> (...,2) a step later."""
+        given = torch.cat([felt, action], -1)
+        change = self.net(self.norm(given.flatten(0, -2))).view(*felt.shape)
+        return felt + change * self.scale
+
+
+class BevWorld(nn.Module):
+    """All that planning needs.
+
+    Args:
+        view: frozen latents of an area.
+        predictor: what the others do.
+        vehicle: we.
+        action_low, action_high: bounds of a raw action.
+    """
+
+    def __init__(
+        self,
+        view: BevView,
+        predictor: SceneMotion,
+        vehicle: Vehicle,
+        action_low: Sequence[float],
+        action_high: Sequence[float],
+    ):
+        super().__init__()
+        self.view, self.predictor, self.vehicle = view, predictor, vehicle
+        self.response = Response(len(action_low))
+        self.register_buffer("action_low", torch.tensor(action_low, dtype=torch.float32), persistent=False)
+        self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32), persistent=False)
+        width = view.encoder.latent_dim
+        self.obstacle = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 1, 1))
+
+    @property
+    def encoder(self) -> BevEncoder:
+        """Of the view."""
+        return self.view.encoder
+
+    @property
+    def area(self) -> Area:
+        """Of the view."""
+        return self.view.area
+
+    def rollout(self, before: Tensor, now: Tensor, move: Tensor, steps: int) -> Tensor:
+        """What the next steps will look like from where we are now.
+
+        Args:
+            before, now: (B,D,Y,X) of two frames in a row.
+            move: (B,3) pose of the second in the first.
+
+        Returns:
+            (B,K,D,Y,X).
+        """
+        return self.predictor.rollout(self.area.carried(before, move), now, steps)
+
+    def chance(self, latent: Tensor) -> Tensor:
+        """Logits (...,Y,X) that something stands in a cell, from latents (...,D,Y,X)."""
+        shape = latent.shape
+        return self.obstacle(latent.flatten(0, -4)).view(*shape[:-3], *shape[-2:])
+
+    def driven(self, felt: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Where plans lead.
+
+        Args:
+            felt: (...,2) speed and steering angle now.
+            action: (...,K,A) raw.
+
+        Returns:
+            Poses (...,K,3) in the present frame, and speed and steering angle (...,K,2).
+        """
+        states = [felt]
+        for step in range(action.shape[-2]):
+            states.append(self.response(states[-1], action[..., step, :]))
+        chain = torch.stack(states, -2)
+        return chained(self.vehicle.moved(chain[..., :-1, :], chain[..., 1:, :])), chain[..., 1:, :]
+
+
+class Imagined(NamedTuple):
+    """What was predicted of clips, beside what came; K = T - 2 frames are predicted from the first two.
+
+    Attributes:
+        latent: (B,K,D,Y,X) as seen from where we came to, and ``wanted``: what was seen there.
+        logits: (B,K,Y,X) that something stands in a cell, and ``obstacles``: whether, bool.
+        still: (B,K,D,Y,X) the second frame's latents, as seen from there: what came if nobody moved.
+        known: bool (B,K,Y,X) cells that were in view before.
+    """
+
+    latent: Tensor
+    wanted: Tensor
+    logits: Tensor
+    obstacles: Tensor
+    still: Tensor
+    known: Tensor
+
+
+def imagine(model: BevWorld, segment: Segment) -> tuple[Imagined, Tensor]:
+    """What a model makes of clips, and its latents (B,T,D,Y,X) of them."""
+    seen, felt = segment.observation, segment.observation["proprioception"].float()
+    latent = model.view(seen)
+    moves = model.vehicle.moved(felt[:, :-1], felt[:, 1:])
+    steps = latent.shape[1] - 2
+    ahead = model.rollout(latent[:, 0], latent[:, 1], moves[:, 0], steps)
+    poses = chained(moves[:, 1:]).flatten(0, 1)
+
+    def from_there(bev: Tensor) -> Tensor:
+        return model.area.carried(bev.flatten(0, 1), poses).unflatten(0, (-1, steps))
+
+    still = latent[:, 1:2].expand(-1, steps, -1, -1, -1)
+    known = from_there(torch.ones_like(still[:, :, :1]))[:, :, 0] > 0.99
+    # The head only reads: latents stay what prediction makes of them.
+    logits = from_there(model.chance(ahead.detach())[:, :, None])[:, :, 0]
+    obstacles = model.view.obstacles(seen)[:, 2:]
+    return Imagined(from_there(ahead), latent[:, 2:], logits, obstacles, from_there(still), known), latent
+
+
+class BevWorldSystem(nn.Module):
+    """The model with what only training needs.
+
+    Args:
+        model: to be trained.
+        weights: of the terms ``prediction``: squared error of latents in units of their mean square, ``obstacles``:
+            cross-entropy of the cells in which something stands, of true and of predicted latents, and ``response``:
+            error of speed and steering angle.
+
+    Raises:
+        ValueError: an unknown term.
+    """
+
+    def __init__(self, model: BevWorld, weights: Mapping[str, float]):
+        super().__init__()
+        if set(weights) != set(TERMS):
+            raise ValueError(f"objective.weights: expected {', '.join(TERMS)}, got {', '.join(weights)}")
+        self.model, self.weights = model, dict(weights)
+
+    def forward(self, segment: Segment, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Name -> scalar of every term, and their weighted ``total``.
+
+        Raises:
+            ValueError: clips of fewer than three frames.
+        """
+        if segment.action.shape[1] < 2:
+            raise ValueError("two frames are needed to see motion and a third to predict; set train.clip_frames >= 3")
+        found, latent = imagine(self.model, segment)
+        apart = (found.latent - found.wanted).square().mean(2)
+        losses = {
+            "prediction": apart[found.known].mean() / found.wanted.square().mean().clamp_min(1e-6),
+            "obstacles": F.binary_cross_entropy_with_logits(
+                found.logits[found.known], found.obstacles[found.known].float()
+            )
+            + F.binary_cross_entropy_with_logits(
+                self.model.chance(latent), self.model.view.obstacles(segment.observation).float()
+            ),
+        }
+        felt = segment.observation["proprioception"].float()
+        said = self.model.response(felt[:, :-1], segment.action)
+        losses["response"] = ((said - felt[:, 1:]) / self.model.response.scale).abs().mean()
+        return {**losses, "total": sum(self.weights[name] * loss for name, loss in losses.items())}
+
+    def update_target(self, progress: float) -> None:
+        """The encoder is frozen: there is nothing to follow."""
