@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -15,7 +16,7 @@ def pretrain(folder: Path, *words: str) -> subprocess.CompletedProcess:
     few = ("env.collect.num_episodes=12", "env.collect.episodes_per_shard=6", "env.collect.num_frames=4")
     small = ("encoder.widths=[4,4,8,8]", "encoder.bev_dim=8", "train.batch_size=2", "train.warmup_steps=1")
     quick = ("train.steps=3", "train.num_evaluations=1", "train.processes=1", "train.trackers=[]")
-    judged = ("scans.num_train=12", "scans.num_held_out=6", "scans.shares=[0.1,1.0]")
+    judged = ("scans.num_train=12", "scans.num_held_out=6", "scans.shares=[0.1,1.0]", "scans.detection.steps=2")
     return subprocess.run(
         [sys.executable, "scripts/pretrain.py", *street, *few, *small, *quick, *judged, *words],
         cwd=ROOT,
@@ -41,10 +42,20 @@ def test_a_run_is_trained_judged_and_shown_once(trained):
     page = (run_dir / "report.html").read_text()
     assert "seen from above" in page and "planning has not been judged" not in page
     before = (run_dir / "model.safetensors").stat().st_mtime_ns
-    again = pretrain(trained, "scans.shares=[1.0]")  # another judgement of the same training
+    assert "ap" in measured and "untrained_ap" in measured
+    folder = trained / "clouds"
+    folder.mkdir()
+    points = np.random.default_rng(0).uniform(-8, 8, (500, 4)).astype("<f4")
+    points[:, 2:] = np.abs(points[:, 2:]) / 8 - [1.7, 0.0]
+    for name in ("a.bin", "b.bin"):
+        points.tofile(folder / name)
+    # Another judgement of the same training.
+    again = pretrain(trained, "scans.shares=[1.0]", "scans.detection.steps=0", f"scans.folder={folder}")
     assert again.returncode == 0, again.stderr[-2000:]
     assert (run_dir / "model.safetensors").stat().st_mtime_ns == before
-    assert "miou_0.1" not in json.loads((run_dir / "scans.json").read_text())
+    measured = json.loads((run_dir / "scans.json").read_text())
+    assert "miou_0.1" not in measured and "ap" not in measured and measured["folder_voxels"] > 100
+    assert "Clouds from elsewhere" in (run_dir / "report.html").read_text()
 
 
 def test_what_shows_no_scans_is_refused(tmp_path):
@@ -52,6 +63,8 @@ def test_what_shows_no_scans_is_refused(tmp_path):
     assert done.returncode == 1 and "worldjepa/TwoRoom-v0 shows none; use env=street" in done.stderr
     done = pretrain(tmp_path, "scans.shares=[0]")
     assert done.returncode == 1 and "scans.shares in (0, 1]" in done.stderr
+    done = pretrain(tmp_path, f"scans.folder={tmp_path}")
+    assert done.returncode == 1 and "*.bin" in done.stderr
     assert not (tmp_path / "store").exists()
 
 

@@ -15,15 +15,18 @@ from omegaconf import DictConfig
 
 from worldjepa.checkpoint import load_bev_model, load_motion_model, load_world_model
 from worldjepa.datasets.flow_files import find_flow_pairs
+from worldjepa.datasets.point_files import PointFolder
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.bev import (
     SCANS_FIGURES,
     SCANS_FILE,
+    as_segment,
     bev_pictures,
     measure_cells,
     measure_occupancy,
 )
+from worldjepa.evaluation.boxes import detector_precision
 from worldjepa.evaluation.motion import (
     MOTION_FIGURES,
     MOTION_FILE,
@@ -43,6 +46,10 @@ from worldjepa.runs import PROBE_SEEDS, env_factory
 from worldjepa.sweeps import clouds_of
 from worldjepa.systems.ad_l_jepa import BevModel
 from worldjepa.training import pick_device
+from worldjepa.voxels import voxelize
+
+NUM_SHOWN_CLOUDS = 6
+"""Of a user's folder: looked at, and shown."""
 
 
 def view_world(config: DictConfig):
@@ -149,6 +156,8 @@ def scan_world(config: DictConfig):
             "scans.num_train and scans.num_held_out must be >= 1 and scans.shares in (0, 1], got "
             f"{config.scans.num_train}, {config.scans.num_held_out} and {shares}"
         )
+    if config.scans.folder is not None:
+        PointFolder(config.scans.folder)
     return world
 
 
@@ -172,9 +181,21 @@ def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
     for prefix, one in (("", model), ("untrained_", untrained)):
         found = measure_occupancy(one, held_out)
         found |= measure_cells(one, world, train, held_out, list(config.scans.shares), config.seed)
+        if config.scans.detection.steps:
+            found["ap"] = detector_precision(
+                one.encoder, one.sensor, world, train, held_out, config.scans.detection, config.seed
+            )
         results |= {f"{prefix}{name}": value for name, value in found.items()}
     some = held_out.map(lambda x: x[:6, :1])
+    pictures = bev_pictures(model, clouds_of(some.observation, model.sensor))
+    if config.scans.folder is not None:
+        files = PointFolder(config.scans.folder)
+        clouds = [files.cloud(index) for index in range(min(len(files), NUM_SHOWN_CLOUDS))]
+        found = measure_occupancy(model, as_segment(clouds))
+        found["voxels"] = float(np.mean([len(voxelize([cloud], model.encoder.grid)) for cloud in clouds]))
+        results |= {f"folder_{name}": value for name, value in found.items()}
+        pictures |= {f"folder_{name}": picture for name, picture in bev_pictures(model, clouds).items()}
     with written_whole(run_dir / SCANS_FIGURES) as beside:
-        np.savez_compressed(beside, **bev_pictures(model, clouds_of(some.observation, model.sensor)))
+        np.savez_compressed(beside, **pictures)
     write_text(run_dir / SCANS_FILE, json.dumps(results, indent=1))
     return results

@@ -207,6 +207,14 @@ def bev_pictures(model: BevModel, clouds: Sequence[Tensor], seed: int = 0) -> di
     }
 
 
+def as_segment(clouds: Sequence[Tensor]) -> Segment:
+    """Clouds (N_i,4) by themselves, one a clip, as an observation ``points``."""
+    longest = max(map(len, clouds))
+    points = torch.stack([F.pad(cloud, (0, 0, 0, longest - len(cloud)), value=torch.nan) for cloud in clouds])
+    nothing = torch.zeros(len(clouds), 1, 1)
+    return Segment({"points": points[:, None]}, nothing[:, :0], nothing)
+
+
 def clouds_in(model: BevModel, segment: Segment) -> list[Tensor]:
     """The clouds of all frames, in order."""
     return clouds_of(segment.observation, model.sensor)

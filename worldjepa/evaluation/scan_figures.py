@@ -44,6 +44,11 @@ def scans_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -
         f"<td>{measured[f'untrained_miou_{share}']:.3g}</td></tr>"
         for share in shares
     )
+    if "ap" in measured:
+        probes += (
+            '<tr><th scope="row">average precision of cars, fine-tuned and from scratch (BEV IoU 0.5)</th>'
+            f"<td>{measured['ap']:.3g}</td><td>{measured['untrained_ap']:.3g}</td></tr>"
+        )
     return section(
         "What is where",
         "Cells of the bird's-eye view on held-out streets. Intersection over union of the hidden cells with points, "
@@ -53,4 +58,23 @@ def scans_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -
         f"{rows}</table></div>"
         '<div class="wide"><table><tr><th></th><th>this model</th><th>untrained</th></tr>'
         f"{probes}</table></div>",
+    ) + _folder_section(measured, pictures)
+
+
+def _folder_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -> str:
+    """Of clouds of the user's own; empty where there were none."""
+    if "folder_voxels" not in measured:
+        return ""
+    strips = "".join(
+        f"<span>{escape(label)}</span>{charts.strip(pictures[f'folder_{name}'].repeat(4, 1).repeat(4, 2), label)}"
+        for name, label in ROWS.items()
+    )
+    return section(
+        "Clouds from elsewhere",
+        "Files that the model has never learned from, of another sensor and another world: what it says of hidden "
+        f"cells there (IoU {measured['folder_iou_occupied']:.3g} with points and {measured['folder_iou_empty']:.3g} "
+        f"without; filling from neighbours {measured['folder_neighbour_iou_occupied']:.3g} and "
+        f"{measured['folder_neighbour_iou_empty']:.3g}; {measured['folder_occupied_share']:.0%} of them have points). "
+        f"{measured['folder_voxels']:,.0f} voxels in a cloud on average.",
+        f'<div class="rollout">{strips}</div>',
     )
