@@ -159,6 +159,11 @@ def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Pat
     for name in ("blind", "expert"):
         if config.env.get(name):
             policies[name] = partial(make_expert, player_factory(config.env[name]).build)
+    if settings.get("beside") is not None:
+        unknown = [name for name in settings.beside if name not in policies]
+        if unknown:
+            raise ValueError(f"evaluation.beside may name {', '.join(policies)}, got {unknown[0]!r}")
+        policies = {name: policies[name] for name in settings.beside}
     policies |= judged
     num_steps = settings.get("steps") or config.env.episode_steps
     with _bar(settings.episodes * len(policies)) as advance:

@@ -30,7 +30,16 @@ from worldjepa.types import EnvSpec
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MEASURES = ("goals", "return")
-EVALUATION = {"pairs": 100, "splits": "auto", "seed": 0, "workers": None, "videos": 12, "episodes": 20, "steps": None}
+EVALUATION = {
+    "pairs": 100,
+    "splits": "auto",
+    "seed": 0,
+    "workers": None,
+    "videos": 12,
+    "episodes": 20,
+    "steps": None,
+    "beside": None,
+}
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")

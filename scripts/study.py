@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from worldjepa.runs import machine
-from worldjepa.studies import act_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, variants
+from worldjepa.studies import act_jepa, ad_l_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, variants
 from worldjepa.studies.record import write_result
 from worldjepa.studies.tables import update_tables
 
@@ -47,6 +47,10 @@ def motion_transfer(command: str) -> None:
     mc_jepa.transfer(command, steps=600, policy_steps=800)
 
 
+def scans(command: str) -> None:
+    ad_l_jepa.run(command, steps=400, driver_steps=1500, world_steps=500)
+
+
 STUDIES = {
     "pusht": (pusht_default, "the default job, three seeds from nothing (about an hour on 2 cores)"),
     "pusht_long": (pusht_long, "+experiment=pusht_long, one seed (about 90 minutes on 2 cores)"),
@@ -62,6 +66,7 @@ STUDIES = {
     ),
     "mc_jepa": (motion, "flow and content of moving shapes, five kinds, three seeds (resumable)"),
     "mc_jepa_pusht": (motion_transfer, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
+    "ad_l_jepa": (scans, "LiDAR latents, a detector, and two ways to drive by them, three seeds (resumable)"),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

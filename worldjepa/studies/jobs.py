@@ -89,12 +89,12 @@ def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = Fa
             raise SystemExit(f"{' '.join(command[1:])} failed: see {file.name}; the same study goes on from there")
 
 
-def collect_job(env: str, parent: Path) -> float:
-    """Fills ``<parent>/store`` unless that has been done; the seconds it took."""
+def collect_job(env: str, parent: Path, words: Sequence[str] = ()) -> float:
+    """Fills ``<parent>/store`` unless that has been done, ``words`` being added; the seconds it took."""
     collected = parent / "collected.json"
     if not collected.is_file():
         began = time.monotonic()
-        run_script("collect", (f"env={env}", f"store={parent}/store"), parent / "collect")
+        run_script("collect", (f"env={env}", f"store={parent}/store", *words), parent / "collect")
         write_text(collected, json.dumps({"seconds": time.monotonic() - began}))
     return json.loads(collected.read_text())["seconds"]
 

@@ -1,0 +1,154 @@
+"""AD-L-JEPA on a simulated street: what its latents know without labels, and how well one drives by them."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldjepa.evaluation.bev import SCANS_FILE
+from worldjepa.evaluation.driving import RETURNS_FILE
+from worldjepa.files import write_text
+from worldjepa.runs import machine
+from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script
+from worldjepa.studies.record import figure, mean_figure, write_result
+from worldjepa.training import read_metrics
+
+SEEDS = (0, 1, 2)
+FOLDER = Path("runs") / "study-ad_l_jepa"
+NUM_STREETS = 50
+"""That each driver is judged on, per seed; nobody has learned from them."""
+STORE = (f"env.store={FOLDER}/store", "env.collect.num_episodes=200")
+FINE = ("encoder.widths=[16,32,64]",)
+"""128 x 128 cells."""
+
+
+def run(command: str, steps: int, driver_steps: int, world_steps: int) -> None:
+    """Writes ``results/ad_l_jepa.json``; every part that is there already is read back.
+
+    Args:
+        steps: of pre-training; ``driver_steps``: of imitation; ``world_steps``: of the world model.
+    """
+    collected = collect_job("street", FOLDER, STORE[1:])
+    done = in_turns({str(seed): partial(_seed, seed, steps, driver_steps, world_steps) for seed in SEEDS})
+    jobs = [done[str(seed)] for seed in SEEDS]
+    scans, drives = [job["scans"] for job in jobs], [job["drives"] for job in jobs]
+    figures = _scan_figures(scans) | _drive_figures(drives)
+    figures["sweeps_per_s"] = mean_figure(sweeps_per_s(), at_least=10)
+    figures |= _fine_figures()
+    seconds = sum(job["seconds"] for job in jobs) / num_at_once(len(SEEDS))
+    figures["minutes"] = figure((collected + seconds) / 60, None, 1, at_most=60)
+    write_result("ad_l_jepa", command, machine(), SEEDS, figures)
+
+
+def _scan_figures(jobs: list[dict[str, float]]) -> dict[str, Any]:
+    def values(name: str) -> list[float]:
+        return [job[name] for job in jobs]
+
+    def over(name: str, other: str, **target: float) -> dict[str, Any]:
+        return mean_figure([a - b for a, b in zip(values(name), values(other), strict=True)], **target)
+
+    figures = {
+        "occupancy_iou": mean_figure(values("iou_occupied")),
+        "occupancy_iou_over_untrained": over("iou_occupied", "untrained_iou_occupied", at_least=0.0),
+        "occupancy_iou_over_neighbour": over("iou_occupied", "neighbour_iou_occupied", at_least=0.0),
+        "empty_iou": mean_figure(values("iou_empty")),
+        "empty_iou_over_neighbour": over("iou_empty", "neighbour_iou_empty"),
+        "spread": mean_figure(values("spread")),
+    }
+    for share, words in (("0.01", "1_percent"), ("0.1", "10_percent"), ("1", "100_percent")):
+        target = {"at_least": 0.0} if share == "0.01" else {}
+        figures[f"probe_gain_{words}"] = over(f"miou_{share}", f"untrained_miou_{share}", **target)
+        figures[f"probe_miou_{words}"] = mean_figure(values(f"miou_{share}"))
+    figures["detection_ap_finetuned"] = mean_figure(values("ap"))
+    figures["detection_ap_scratch"] = mean_figure(values("untrained_ap"))
+    return figures
+
+
+def _drive_figures(jobs: list[dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """Of the drives of each seed: who drove -> outcome -> of each street."""
+
+    def completion(who: str, **target: float) -> dict[str, Any]:
+        return mean_figure([float(np.mean(job[who]["completion"])) for job in jobs], **target)
+
+    def per_km(who: str) -> list[float]:
+        return [1000 * sum(job[who]["collided"]) / sum(job[who]["distance"]) for job in jobs]
+
+    ratios = [ours / blind for ours, blind in zip(per_km("driver"), per_km("blind"), strict=True)]
+    figures = {
+        "imitation_route_completion": completion("driver", at_least=0.8),
+        "imitation_collisions_per_km": mean_figure(per_km("driver")),
+        "blind_collisions_per_km": mean_figure(per_km("blind")),
+        "imitation_collisions_over_blind": mean_figure(ratios, at_most=0.5),
+        "planner_route_completion": completion("planner"),
+        "planner_collisions_per_km": mean_figure(per_km("planner")),
+    }
+    for who in ("expert", "blind"):
+        figures[f"{who}_route_completion"] = completion(who)
+    figures["expert_collisions_per_km"] = mean_figure(per_km("expert"))
+    return figures
+
+
+def _seed(seed: int, steps: int, driver_steps: int, world_steps: int, alone: bool) -> dict[str, Any]:
+    """Pre-training, and both ways to drive; on one core unless ``alone``."""
+    cores = () if alone else ("train.processes=1",)
+    workers = () if alone else ("evaluation.workers=1",)
+    run_dir = FOLDER / f"scans-{seed}"
+    common = ("env=street", *STORE, f"seed={seed}")
+    budget = (f"train.steps={steps}", "train.num_evaluations=1")
+    scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget), SCANS_FILE, alone)
+    drives, summary = {}, FOLDER / f"drives-{seed}.json"
+    if not summary.is_file():
+        began = time.monotonic()
+        judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
+        driver = FOLDER / f"driver-{seed}"
+        words = ("policy=driver", *common, f"policy.encoder.init={run_dir}", f"train.steps={driver_steps}", *cores)
+        run_script("train_policy", (*words, f"out={driver}"), driver, not alone)
+        words = ("policy=driver", f"policy.make.path={driver}", "measure=return", "evaluation.beside=[blind,expert]")
+        run_script("evaluate", (*words, *judged, f"out={driver}/judged"), driver, not alone)
+        world = FOLDER / f"world-{seed}"
+        words = (*common, f"encoder.init={run_dir}", f"train.steps={world_steps}", *cores, "evaluation.beside=[]")
+        run_script("train_world_model", (*words, *judged, f"run_dir={world}"), world, not alone)
+        for file in (driver / "judged" / RETURNS_FILE, world / RETURNS_FILE):
+            table = json.loads(file.read_text())["policies"]
+            drives |= {who: row["episodes"] for who, row in table.items()}
+        write_text(summary, json.dumps({"drives": drives, "seconds": time.monotonic() - began}))
+    found = json.loads(summary.read_text())
+    return {"scans": scans, "drives": found["drives"], "seconds": scans["seconds"] + found["seconds"]}
+
+
+def _fine_figures(steps: int = 12) -> dict[str, Any]:
+    """A step of pre-training, s, and peak memory, GB, at 128 x 128 cells, with all cores."""
+    folder = FOLDER / "fine"
+    judged = ("scans.num_train=4", "scans.num_held_out=4", "scans.shares=[1.0]", "scans.detection.steps=0")
+    budget = (f"train.steps={steps}", "train.num_evaluations=0", "train.log_every=3")
+    pretrain_job(folder, ("model=ad_l_jepa", "env=street", *STORE, *FINE, *budget, *judged), SCANS_FILE, True)
+    rows = [row for row in read_metrics(folder) if "loss/total" in row]
+    took = [(b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairwise(rows)]
+    facts = json.loads((folder / "facts.json").read_text())
+    return {
+        "step_seconds_128": mean_figure(took),
+        "peak_memory_gb_128": figure(facts["peak_memory_gb"], None, 1),
+    }
+
+
+def sweeps_per_s(num_streets: int = 10, repeats: int = 10) -> list[float]:
+    """Sweeps of 32 x 512 rays per second of one core, on streets with about 40 things; one number per street."""
+    import gymnasium as gym
+
+    env = gym.make("envs:worldjepa/Street-v0").unwrapped
+    speeds = []
+    for seed in range(num_streets):
+        env.reset(seed=seed)
+        state = env.step(np.array([0.0, 1.0]))[4]["state"]
+        began = time.perf_counter()
+        for _ in range(repeats):
+            env.observe_state(state)
+        speeds.append(repeats / (time.perf_counter() - began))
+    env.close()
+    return speeds
