@@ -70,12 +70,14 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
     """Adds a world model and a policy on PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
 
     Args:
-        steps: of each world model, half as many as of its second phase; the rest is the default job's.
+        steps: of each world model, half as many as of its second phase; it learns from a
+            quarter of the default job's episodes; the rest is as there.
         policy_steps: of each policy (ACT-JEPA), which learns from people alone.
     """
     figures: dict[str, Any] = {}
     starts = {"scratch": lambda seed: "null", "pretrained": lambda seed: str(_folder("joint", seed))}
-    budget = (f"train.steps={steps}", f"refinement.steps={2 * steps}")
+    # Every frame is encoded for the second phase, which takes this encoder longer than training it for 600 steps.
+    budget = (f"train.steps={steps}", f"refinement.steps={2 * steps}", "env.collect.num_episodes=3000")
     models = in_turns(
         {
             f"{name}-{seed}": partial(
