@@ -45,7 +45,7 @@ def main() -> None:
     ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
         overrides = [f"env.store={folder}/store", "env.collect.num_episodes=400", f"run_dir={folder}/run", "data=none"]
-        config = compose("train_world_model", [*overrides, "+collection_workers=1", "train.steps=300"])
+        config = compose("train_world_model", [*overrides, "collection_workers=1", "train.steps=300"])
         config.train.num_evaluations, config.train.log_every, config.train.trackers = 0, 25, []
         config.refinement.steps = 0
         figures = measure(config)
