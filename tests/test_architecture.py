@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
     ("types", "files"),
-    ("layers", "motion", "normalizer", "odometry", "tokens", "voxels", "sweeps"),
+    ("layers", "deep_linear", "motion", "normalizer", "odometry", "tokens", "voxels", "sweeps"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
     ("systems", "detection"),
     ("costs",),
