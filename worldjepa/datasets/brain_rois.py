@@ -1,0 +1,131 @@
+"""Courses of brain regions (ROIs) driven by a few networks that lie smoothly over the cortex, and gradients of it.
+
+The cortex is the unit sphere, its regions spread evenly over it; which network is up, and every network's course, is
+known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldjepa.datasets.numbered import at_least, sample_rng, sample_rngs
+
+NUM_NETWORKS = 6  # and classes: which network is up
+WIDTH = 0.6  # of a network's loading around its middle, radii of the sphere
+MEMORY = 0.8  # correlation of a network's course from one volume to the next, about that of BOLD at 1 Hz
+UP = 2.0  # times the others' rms has the network that is up
+NOISE = 0.5  # rms of a region's own, of a network's rms
+
+
+def roi_places(num_rois: int) -> np.ndarray:
+    """float64 (R,3): middles of regions, a spiral over the unit sphere with equal areas (Fibonacci's).
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    at_least("num_rois", num_rois, 1)
+    number = np.arange(num_rois)
+    heights, angles = 1 - (2 * number + 1) / num_rois, number * np.pi * (3 - np.sqrt(5))
+    wide = np.sqrt(1 - heights**2)
+    return np.stack([wide * np.cos(angles), wide * np.sin(angles), heights], 1)
+
+
+def network_loadings(places: np.ndarray) -> np.ndarray:
+    """(R,3) -> (R,6) in (0, 1]: how strongly each network drives each region, less with the distance to its middle."""
+    apart = np.linalg.norm(np.asarray(places)[:, None] - roi_places(NUM_NETWORKS), axis=-1)
+    return np.exp(-0.5 * (apart / WIDTH) ** 2)
+
+
+def latents_of_sample(seed: int, number: int, num_samples: int = 128) -> tuple[np.ndarray, int]:
+    """The truth behind sample ``number`` of :func:`random_rois`: courses (6,T) of the networks, and which is up.
+
+    Raises:
+        ValueError: a seed, number or size that cannot be.
+    """
+    at_least("num_samples", num_samples, 2)
+    return _latents(sample_rng(seed, number), num_samples)
+
+
+def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 128) -> tuple[dict[str, Tensor], Tensor]:
+    """Courses of regions: loadings x the networks' courses + noise.
+
+    Args:
+        count: N, >= 1.
+        seed: sample i of a seed is the same whatever ``count``.
+        num_rois: R, >= 6, at :func:`roi_places`.
+        num_samples: T volumes, >= 2.
+
+    Returns:
+        - ``rois`` float32 (N,R,T), in units of the rms of a network that is not up.
+        - labels int64 (N,), the network that is up, 0..5.
+
+    Raises:
+        ValueError: a size or seed that cannot be.
+    """
+    at_least("num_rois", num_rois, NUM_NETWORKS)
+    at_least("num_samples", num_samples, 2)
+    loadings = network_loadings(roi_places(num_rois))
+    courses, labels = [], []
+    for rng in sample_rngs(seed, count):
+        latents, label = _latents(rng, num_samples)
+        rois = loadings @ latents + NOISE * rng.standard_normal((num_rois, num_samples))
+        courses.append(rois.astype(np.float32))
+        labels.append(label)
+    return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
+
+
+def connectivity_gradients(connectivity: np.ndarray, num_gradients: int, kept: float = 0.1) -> np.ndarray:
+    """Diffusion map of a connectivity matrix: regions with like connections lie near each other.
+
+    Each row keeps its strongest positive connections; the affinity of two regions is the cosine of their rows, divided
+    by the square roots of both regions' densities (Coifman & Lafon 2006 with alpha 1/2; Margulies et al. 2016). The
+    eigenvectors of the random walk are scaled by l / (1 - l), which sums the walks of all lengths.
+
+    Args:
+        connectivity: (R,R), finite, such as correlations.
+        num_gradients: k, 1..R - 2.
+        kept: share of each row's entries, (0, 1].
+
+    Returns:
+        float64 (R,k), strongest first; signs are such that the largest entry of each is positive.
+
+    Raises:
+        ValueError: another shape, numbers that are not finite, arguments out of range, regions without connections.
+    """
+    matrix = np.asarray(connectivity, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
+        raise ValueError(f"connectivity must be a finite square matrix, got {matrix.shape}; leave out broken regions")
+    num_rois = len(matrix)
+    if not 1 <= num_gradients <= num_rois - 2 or not 0 < kept <= 1:
+        raise ValueError(
+            f"num_gradients must be 1..{num_rois - 2} for {num_rois} regions and kept in (0, 1], got {num_gradients} "
+            f"and {kept}"
+        )
+    lowest = np.quantile(matrix, 1 - kept, axis=1, keepdims=True)
+    rows = np.where(matrix >= lowest, matrix, 0).clip(0)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not lengths.all():
+        raise ValueError(f"region {int(lengths.argmin())} has no positive connection; leave it out")
+    affinity = (rows / lengths) @ (rows / lengths).T
+    density = affinity.sum(1)
+    affinity /= np.sqrt(np.outer(density, density))
+    # The walk's matrix is similar to a symmetric one, whose eigenvectors are stable to compute.
+    root = np.sqrt(affinity.sum(1))
+    values, vectors = np.linalg.eigh(affinity / np.outer(root, root))
+    if values[-2] > 1 - 1e-9:
+        raise ValueError("the regions fall apart into groups without likeness; keep more connections of each row")
+    values, vectors = values[::-1][1 : num_gradients + 1], vectors[:, ::-1] / root[:, None]
+    vectors = vectors[:, 1 : num_gradients + 1] / np.abs(vectors[:, :1])  # the first, constant one becomes 1
+    vectors *= np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0))
+    return vectors * values / (1 - values)
+
+
+def _latents(rng: np.random.Generator, num_samples: int) -> tuple[np.ndarray, int]:
+    label = int(rng.integers(NUM_NETWORKS))
+    latents = rng.standard_normal((NUM_NETWORKS, num_samples))
+    for step in range(1, num_samples):
+        latents[:, step] = MEMORY * latents[:, step - 1] + np.sqrt(1 - MEMORY**2) * latents[:, step]
+    latents[label] *= UP
+    return latents, label
