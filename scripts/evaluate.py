@@ -20,7 +20,7 @@ from policies.judging import (
     returns_summary,
     summary,
 )
-from worldjepa.checkpoint import CONFIG_FILE
+from worldjepa.checkpoint import CONFIG_FILE, kind_of
 from worldjepa.config import checked_main
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
@@ -61,6 +61,8 @@ def run(config: DictConfig, folder: Path) -> None:
         return
     if name == "expert":
         raise ValueError("policy=expert gathers reward: use measure=return (goals have a privileged player anyway)")
+    if name == "planner" and kind_of(judged) == "driving":
+        raise ValueError(f"{config.run} drives, and has no goals to be judged by: use measure=return")
     if name == "planner":
         table = judge_run(Path(config.run), judged, folder)
     else:

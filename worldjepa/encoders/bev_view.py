@@ -95,6 +95,7 @@ class BevView(nn.Module):
     def hash(self) -> str:
         """Sixteen hex digits that change with anything that changes :meth:`columns`."""
         digest = hashlib.sha256(repr((self.area, self.heights, self.encoder.grid)).encode())
+        digest.update(self.sensor.directions.numpy().tobytes())
         for name, value in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]

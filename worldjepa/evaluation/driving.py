@@ -31,8 +31,8 @@ def measure_driving(model: BevWorld, segment: Segment, batch_size: int = 8) -> d
     Returns:
         ``latent_ratio``: squared error of predicted latents over that of the last latents seen, moved by our own
         motion alone; ``obstacle_iou`` of the last frame's taken cells, and ``still_obstacle_iou`` of that guess;
-        ``moved_iou`` and ``still_moved_iou``: of those among them that were free before; ``speed_error``, m/s, and
-        ``steer_error``, rad, mean, of the answer to an action.
+        ``moved_iou``: of the cells that this guess does not name; ``speed_error``, m/s, and ``steer_error``, rad, mean,
+        of the answer to an action.
     """
     device = next(model.parameters()).device
     ours = still = 0.0
@@ -45,7 +45,7 @@ def measure_driving(model: BevWorld, segment: Segment, batch_size: int = 8) -> d
         ours += float((found.latent - found.wanted).square().mean(2)[known].sum())
         still += float((found.still - found.wanted).square().mean(2)[known].sum())
         last = known[:, -1]
-        guess = model.chance(found.still[:, -1]).sigmoid() > SURE
+        guess = found.still_logits[:, -1].sigmoid() > SURE
         cells.append(tuple(x[last].cpu() for x in (_said(found), guess, found.obstacles[:, -1])))
         felt = some.observation["proprioception"].float()
         answers.append((model.response(felt[:, :-1], some.action) - felt[:, 1:]).abs().flatten(0, 1).cpu())
@@ -71,7 +71,7 @@ def drive_pictures(model: BevWorld, segment: Segment) -> dict[str, np.ndarray]:
     """Of each clip uint8 (B,X,Y,3), ahead is up, see ``ROWS``."""
     found, _ = imagine(model, segment)
     now = model.view.obstacles(segment.observation)[:, 1]
-    guess = model.chance(found.still[:, -1]).sigmoid() > SURE
+    guess = found.still_logits[:, -1].sigmoid() > SURE
     truth, known = found.obstacles[:, -1], found.known[:, -1]
     pictures = {"before": _painted(now, now, torch.ones_like(known), white=True)}
     for name, said in (("said", _said(found)), ("still", guess)):

@@ -124,7 +124,8 @@ class Imagined(NamedTuple):
     Attributes:
         latent: (B,K,D,Y,X) as seen from where we came to, and ``wanted``: what was seen there.
         logits: (B,K,Y,X) that something stands in a cell, and ``obstacles``: whether, bool.
-        still: (B,K,D,Y,X) the second frame's latents, as seen from there: what came if nobody moved.
+        still: (B,K,D,Y,X) the second frame's latents, as seen from there: what came if nobody moved; and
+            ``still_logits`` (B,K,Y,X).
         known: bool (B,K,Y,X) cells that were in view before.
     """
 
@@ -133,6 +134,7 @@ class Imagined(NamedTuple):
     logits: Tensor
     obstacles: Tensor
     still: Tensor
+    still_logits: Tensor
     known: Tensor
 
 
@@ -151,9 +153,10 @@ def imagine(model: BevWorld, segment: Segment) -> tuple[Imagined, Tensor]:
     still = latent[:, 1:2].expand(-1, steps, -1, -1, -1)
     known = from_there(torch.ones_like(still[:, :, :1]))[:, :, 0] > 0.99
     # The head only reads: latents stay what prediction makes of them.
-    logits = from_there(model.chance(ahead.detach())[:, :, None])[:, :, 0]
+    logits, still_logits = (from_there(model.chance(x)[:, :, None])[:, :, 0] for x in (ahead.detach(), still))
     obstacles = model.view.obstacles(seen)[:, 2:]
-    return Imagined(from_there(ahead), latent[:, 2:], logits, obstacles, from_there(still), known), latent
+    seen_later = latent[:, 2:]
+    return Imagined(from_there(ahead), seen_later, logits, obstacles, from_there(still), still_logits, known), latent
 
 
 class BevWorldSystem(nn.Module):
