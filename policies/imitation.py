@@ -125,9 +125,7 @@ def prepare_imitation(config: DictConfig, store: EpisodeStore) -> None:
         stored_latents(model, store, pick_device(config.train.device))
 
 
-def held_out_measures(
-    config: DictConfig, store: EpisodeStore, chunks: Chunks
-) -> Callable[[ChunkModel], dict[str, float]]:
+def held_out_measures(config: DictConfig, chunks: Chunks) -> Callable[[ChunkModel], dict[str, float]]:
     """What is measured while training: held-out actions, and what linear probes read off the frozen latents.
 
     ``held_out_error`` is the mean absolute error of actions over that of always the mean action. ``probe/<what>/now``
@@ -135,7 +133,7 @@ def held_out_measures(
     proprioception (the paper's probe) and of the environment's probe targets (``state``). Probes are fitted to
     episodes of the training split and scored on held-out ones.
     """
-    horizon = config.policy.horizon
+    horizon, store = config.policy.horizon, chunks.store
     columns = ["state", *(["proprioception"] if "proprioception" in store.spec.fields else [])]
     parts = [
         Chunks(
@@ -195,7 +193,7 @@ def train_imitation(folder: str) -> None:
     first = int(os.environ.get("RANK", 0)) == 0
     if not drawn and len(split_episodes(store, "held_out")):
         # The first process evaluates; the others must know when, to wait for it.
-        evaluate = held_out_measures(config, chunks.store, chunks) if first else lambda model: {}
+        evaluate = held_out_measures(config, chunks) if first else lambda model: {}
     elif not drawn and first:
         print(f"{store.path} has no held-out episodes: nothing is measured while training")
 

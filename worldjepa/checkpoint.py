@@ -168,10 +168,6 @@ def load_bev_world(run_dir: str | Path):
     Raises:
         ValueError: no such run, or weights that do not fit its configuration.
     """
-    from hydra.utils import instantiate
-
-    from worldjepa.encoders.bev_view import BevView
-    from worldjepa.systems.bev_world import BevWorld
     from worldjepa.types import EnvSpec
 
     config = read_config(run_dir)
@@ -180,12 +176,28 @@ def load_bev_world(run_dir: str | Path):
             f"{run_dir} holds no world model of a street; train one: scripts/train_world_model.py env=street"
         )
     tensors, metadata = load_tensors(Path(run_dir) / MODEL_FILE)
-    spec = EnvSpec.from_dict(metadata["spec"])
-    view = BevView(instantiate(config["encoder"]), instantiate(config["sensor"]), config["area"])
-    parts = (instantiate(config[part]) for part in ("predictor", "vehicle"))
-    model = BevWorld(view, *parts, spec.action_low, spec.action_high)
+    model = make_bev_world(config, make_bev_view(config), EnvSpec.from_dict(metadata["spec"]))
     load_weights(model, tensors, Path(run_dir) / MODEL_FILE)
     return model.eval(), config
+
+
+def make_bev_view(config: Mapping[str, Any]):
+    """The :class:`worldjepa.encoders.bev_view.BevView` of a world model of a street, with new weights."""
+    from hydra.utils import instantiate
+
+    from worldjepa.encoders.bev_view import BevView
+
+    return BevView(instantiate(config["encoder"]), instantiate(config["sensor"]), config["area"])
+
+
+def make_bev_world(config: Mapping[str, Any], view, spec):
+    """The :class:`worldjepa.systems.bev_world.BevWorld` on a view, for an environment's specification."""
+    from hydra.utils import instantiate
+
+    from worldjepa.systems.bev_world import BevWorld
+
+    parts = (instantiate(config[part]) for part in ("predictor", "vehicle"))
+    return BevWorld(view, *parts, spec.action_low, spec.action_high)
 
 
 def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans", "driving"]:

@@ -35,6 +35,8 @@ from worldjepa.checkpoint import (
     MODEL_FILE,
     STATE_FILE,
     kind_of,
+    make_bev_view,
+    make_bev_world,
     start_from,
 )
 from worldjepa.collection import prepare_store
@@ -55,7 +57,7 @@ from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.ad_l_jepa import AdLJepa, BevModel
-from worldjepa.systems.bev_world import BevWorld, BevWorldSystem
+from worldjepa.systems.bev_world import BevWorldSystem
 from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
@@ -195,16 +197,15 @@ def build_driving(config: DictConfig, store: EpisodeStore) -> tuple[BevWorldSyst
     size = settings.clip_frames, config.env.frameskip, (*STORED, "proprioception")
     windows = Windows(encoded_store(store, view.hash, view.columns), *size, policies=config.env.get("policies"))
     torch.manual_seed(settings.seed)
-    parts = (instantiate(config[part]) for part in ("predictor", "vehicle"))
-    model = BevWorld(view, *parts, store.spec.action_low, store.spec.action_high)
+    model = make_bev_world(config, view, store.spec)
     return BevWorldSystem(model, config.objective.weights), windows, settings
 
 
 def view_of(config: DictConfig) -> BevView:
     """The pre-trained view of a world model of a street."""
-    encoder = instantiate(config.encoder)
-    start_from(encoder)
-    return BevView(encoder, instantiate(config.sensor), config.area).to(pick_device(config.train.device)).eval()
+    view = make_bev_view(config)
+    start_from(view.encoder)
+    return view.to(pick_device(config.train.device)).eval()
 
 
 def train_settings(config: DictConfig) -> TrainSettings:

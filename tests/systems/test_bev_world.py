@@ -9,7 +9,7 @@ from worldjepa.evaluation.driving import drive_pictures, measure_driving
 from worldjepa.odometry import Vehicle
 from worldjepa.predictors.scene import SceneMotion
 from worldjepa.sweeps import RangeImage
-from worldjepa.systems.bev_world import BevWorld, BevWorldSystem, imagine
+from worldjepa.systems.bev_world import BevWorld, BevWorldSystem, imagine, nobody_moves
 from worldjepa.types import Segment
 from worldjepa.voxels import VoxelGrid, voxelize
 
@@ -62,8 +62,8 @@ def clips(count: int, seed: int = 0, moving: float = 0.0) -> Segment:
 
 def test_before_training_nothing_is_thought_to_move():
     model, some = make_model().eval(), clips(2)
-    found, latent = imagine(model, some)
-    assert torch.equal(found.latent, found.still) and latent.shape[:3] == (2, T, 8)
+    found = imagine(model, some)
+    assert torch.equal(found.latent, nobody_moves(model, found)[0]) and found.seen.shape[:3] == (2, T, 8)
     assert found.latent.shape[1] == T - 2 and found.known.float().mean() > 0.5
     measured = measure_driving(model, some)
     assert measured["latent_ratio"] == pytest.approx(1.0)

@@ -44,21 +44,19 @@ def encoded_store(
         )
     key = hashlib.sha256(f"{store.hash} {name}".encode()).hexdigest()[:12]
 
+    def piece(episode: Episode, start: int, stop: int) -> dict[str, np.ndarray]:
+        return columns({name: torch.from_numpy(np.array(episode.arrays[name][start:stop]))[None] for name in looks_at})
+
     def encoded(index: int) -> Episode:
         episode = store.episode(index)
-        pieces = []
-        for start in range(0, len(episode), PIECE):
-            seen = {
-                column: torch.from_numpy(np.array(episode.arrays[column][start : start + PIECE]))[None]
-                for column in looks_at
-            }
-            pieces.append(columns(seen))
-        made = {column: np.concatenate([piece[column] for piece in pieces]) for column in pieces[0]}
+        pieces = [piece(episode, start, start + PIECE) for start in range(0, len(episode), PIECE)]
+        made = {column: np.concatenate([one[column] for one in pieces]) for column in pieces[0]}
         kept = {column: array for column, array in episode.arrays.items() if column not in looks_at}
         return Episode({**kept, **made}, episode.group, episode.policy)
 
-    example = encoded(0)
-    fields = {column: FieldSpec(str(x.dtype), x.shape[1:]) for column, x in example.arrays.items()}
+    fields = {column: field for column, field in store.spec.fields.items() if column not in looks_at}
+    # One frame says what the others will be like.
+    fields |= {column: FieldSpec(str(x.dtype), x.shape[1:]) for column, x in piece(store.episode(0), 0, 1).items()}
     made = EpisodeStore.create(store.path.with_name(f"{store.path.name}-{key}"), replace(store.spec, fields=fields))
     left = [shard for shard in store.shards() if not made.has_shard(*shard[:2])]
     if not left:

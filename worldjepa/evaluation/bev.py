@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldjepa.samplers.cells import CellMask
-from worldjepa.sweeps import clouds_of
 from worldjepa.systems.ad_l_jepa import EMPTY, BevModel
 from worldjepa.types import Segment
 from worldjepa.voxels import VoxelGrid, bev_occupied, bev_shape, voxelize
@@ -23,6 +22,9 @@ from worldjepa.voxels import VoxelGrid, bev_occupied, bev_shape, voxelize
 SCANS_FILE, SCANS_FIGURES = "scans.json", "scan_figures.npz"
 CLASSES = ("free", "other", "car")
 """Of cells with points: only ground, something that stands on it, a car (which wins where both are)."""
+Colour = tuple[int, int, int]
+RIGHT, WRONG, MISSED = (70, 190, 90), (220, 60, 50), (60, 110, 230)
+"""What was rightly said to be there, what was wrongly, and what was not said."""
 NUM_FITTED_CELLS = 30_000
 """Cells that a probe is fitted on, at most; more of them change little."""
 
@@ -191,20 +193,30 @@ def bev_pictures(model: BevModel, clouds: Sequence[Tensor], seed: int = 0) -> di
         0, (sample * height + y // stride) * width + x // stride, (z + 1) / grid.shape[0], "amax"
     )
     bright = (top.view(-1, height, width, 1).expand(-1, -1, -1, 3) * 255).to(torch.uint8)
-    drawn = torch.zeros(*occupied.shape, 3, dtype=torch.uint8)
-    for where, colour in (
-        (~hidden & occupied, (255, 255, 255)),
-        (~hidden & ~occupied, (40, 40, 40)),
-        (hidden & occupied & said, (70, 190, 90)),
-        (hidden & ~occupied & ~said, (110, 110, 110)),
-        (hidden & ~occupied & said, (220, 60, 50)),
-        (hidden & occupied & ~said, (60, 110, 230)),
-    ):
+    drawn = painted(
+        (
+            (~hidden & occupied, (255, 255, 255)),
+            (~hidden & ~occupied, (40, 40, 40)),
+            (hidden & occupied & said, RIGHT),
+            (hidden & ~occupied & ~said, (110, 110, 110)),
+            (hidden & ~occupied & said, WRONG),
+            (hidden & occupied & ~said, MISSED),
+        )
+    )
+    return {"points": _ahead_up(bright), "hidden": drawn}
+
+
+def painted(layers: Sequence[tuple[Tensor, Colour]]) -> np.ndarray:
+    """Cells, each bool (B,Y,X), in their colours, ahead is up: uint8 (B,X,Y,3); later ones lie over earlier ones."""
+    drawn = torch.zeros(*layers[0][0].shape, 3, dtype=torch.uint8)
+    for where, colour in layers:
         drawn[where] = torch.tensor(colour, dtype=torch.uint8)
-    # Rows of a picture go down and columns to the right: x ahead is up, y to the left is left.
-    return {
-        name: picture.transpose(1, 2).flip(1, 2).numpy() for name, picture in (("points", bright), ("hidden", drawn))
-    }
+    return _ahead_up(drawn)
+
+
+def _ahead_up(cells: Tensor) -> np.ndarray:
+    """(B,Y,X,3) -> (B,X,Y,3): a picture's rows go down and its columns right; y to the left is left."""
+    return cells.transpose(1, 2).flip(1, 2).numpy()
 
 
 def as_segment(clouds: Sequence[Tensor]) -> Segment:
@@ -213,8 +225,3 @@ def as_segment(clouds: Sequence[Tensor]) -> Segment:
     points = torch.stack([F.pad(cloud, (0, 0, 0, longest - len(cloud)), value=torch.nan) for cloud in clouds])
     nothing = torch.zeros(len(clouds), 1, 1)
     return Segment({"points": points[:, None]}, nothing[:, :0], nothing)
-
-
-def clouds_in(model: BevModel, segment: Segment) -> list[Tensor]:
-    """The clouds of all frames, in order."""
-    return clouds_of(segment.observation, model.sensor)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldjepa.detection import CenterHead, average_precision
+from worldjepa.detection import CenterHead, Detections, average_precision
 from worldjepa.encoders.bev import BevEncoder
+from worldjepa.evaluation.bev import ScanWorld
 from worldjepa.sweeps import RangeImage, clouds_of
 from worldjepa.types import Segment
 from worldjepa.voxels import VoxelGrid, voxelize
@@ -20,14 +21,11 @@ LEAST_RAYS = 5
 """A box that fewer rays meet is neither taught nor asked for."""
 
 
-class BoxWorld(Protocol):
-    """What an environment with a LiDAR tells of the things in it."""
+class BoxWorld(ScanWorld, Protocol):
+    """A world that also tells of the things in it; what a ray meets is a row of ``boxes``."""
 
     def boxes(self, state: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """State (S,) -> (N,7) in the sensor's frame, and N names."""
-
-    def hits(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """State (S,) -> int (beams,azimuths) which box each ray meets, -1 for none; and its class."""
 
 
 def seen_boxes(world: BoxWorld, state: np.ndarray, grid: VoxelGrid, kind: str = "car") -> Tensor:
@@ -86,7 +84,7 @@ def detector_precision(
         for start in range(0, len(asked), size):
             clouds = [cloud.to(device) for cloud, _ in asked[start : start + size]]
             found += [
-                type(one)(one.boxes.cpu(), one.scores.cpu())
+                Detections(one.boxes.cpu(), one.scores.cpu())
                 for one in head.detect(encoder(voxelize(clouds, encoder.grid)))
             ]
     return average_precision(found, [boxes for _, boxes in asked])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from html import escape
 
 import matplotlib
 import numpy as np
@@ -44,6 +45,19 @@ def strip(frames: np.ndarray, alt: str) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.concatenate(pieces, axis=1)).save(buffer, "PNG", optimize=True)
     return f'<img class="strip" src="{data_address(buffer.getvalue(), "image/png")}" alt="{alt}" loading="lazy">'
+
+
+def strips(pictures: dict[str, np.ndarray], labels: dict[str, str], enlarged: int = 1) -> str:
+    """A labelled :func:`strip` for each of ``labels`` (name -> label) that there are pictures of.
+
+    Args:
+        enlarged: how many px wide and high a px is drawn.
+    """
+    return "".join(
+        f"<span>{escape(label)}</span>{strip(pictures[name].repeat(enlarged, 1).repeat(enlarged, 2), label)}"
+        for name, label in labels.items()
+        if name in pictures
+    )
 
 
 def data_address(content: bytes, media_type: str) -> str:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from worldjepa.evaluation import charts
-from worldjepa.evaluation.bev import iou
+from worldjepa.evaluation.bev import MISSED, RIGHT, WRONG, iou, painted
 from worldjepa.evaluation.page import section
-from worldjepa.systems.bev_world import BevWorld, Imagined, imagine
+from worldjepa.systems.bev_world import BevWorld, imagine, nobody_moves
 from worldjepa.types import Segment
 
 RETURNS_FILE, DRIVE_FIGURES = "returns.json", "drive_figures.npz"
+BARE = (30, 30, 30)
 SURE = 0.5
 """Chance from which on a cell is said to be taken."""
 ROWS = {
@@ -40,13 +41,13 @@ def measure_driving(model: BevWorld, segment: Segment, batch_size: int = 8) -> d
     answers = []
     for start in range(0, len(segment.state), batch_size):
         some = segment.map(lambda x, start=start: x[start : start + batch_size]).to(device)
-        found, _ = imagine(model, some)
+        found = imagine(model, some)
+        still_latent, still_logits = nobody_moves(model, found)
         known = found.known
         ours += float((found.latent - found.wanted).square().mean(2)[known].sum())
-        still += float((found.still - found.wanted).square().mean(2)[known].sum())
-        last = known[:, -1]
-        guess = found.still_logits[:, -1].sigmoid() > SURE
-        cells.append(tuple(x[last].cpu() for x in (_said(found), guess, found.obstacles[:, -1])))
+        still += float((still_latent - found.wanted).square().mean(2)[known].sum())
+        last = (_said(found.logits), _said(still_logits), found.obstacles[:, -1])
+        cells.append(tuple(x[known[:, -1]].cpu() for x in last))
         felt = some.observation["proprioception"].float()
         answers.append((model.response(felt[:, :-1], some.action) - felt[:, 1:]).abs().flatten(0, 1).cpu())
     said, guess, truth = (torch.cat(parts) for parts in zip(*cells, strict=True))
@@ -61,35 +62,29 @@ def measure_driving(model: BevWorld, segment: Segment, batch_size: int = 8) -> d
     }
 
 
-def _said(found: Imagined) -> Tensor:
-    """bool (B,Y,X) of the last frame."""
-    return found.logits[:, -1].sigmoid() > SURE
+def _said(logits: Tensor) -> Tensor:
+    """(B,K,Y,X) -> bool (B,Y,X), of the last frame."""
+    return logits[:, -1].sigmoid() > SURE
 
 
 @torch.no_grad()
 def drive_pictures(model: BevWorld, segment: Segment) -> dict[str, np.ndarray]:
     """Of each clip uint8 (B,X,Y,3), ahead is up, see ``ROWS``."""
-    found, _ = imagine(model, segment)
-    now = model.view.obstacles(segment.observation)[:, 1]
-    guess = found.still_logits[:, -1].sigmoid() > SURE
-    truth, known = found.obstacles[:, -1], found.known[:, -1]
-    pictures = {"before": _painted(now, now, torch.ones_like(known), white=True)}
-    for name, said in (("said", _said(found)), ("still", guess)):
-        pictures[name] = _painted(said, truth, known)
-    return {name: picture.transpose(1, 2).flip(1, 2).numpy() for name, picture in pictures.items()}
-
-
-def _painted(said: Tensor, truth: Tensor, known: Tensor, white: bool = False) -> Tensor:
-    drawn = torch.full((*said.shape, 3), 30, dtype=torch.uint8)
-    right = (235, 235, 235) if white else (70, 190, 90)
-    for where, colour in (
-        (~known, (70, 70, 70)),
-        (known & said & truth, right),
-        (known & said & ~truth, (220, 60, 50)),
-        (known & ~said & truth, (60, 110, 230)),
-    ):
-        drawn[where] = torch.tensor(colour, dtype=torch.uint8)
-    return drawn
+    found = imagine(model, segment)
+    now, truth, known = found.standing[:, 1], found.obstacles[:, -1], found.known[:, -1]
+    pictures = {"before": painted(((~now, BARE), (now, (235, 235, 235))))}
+    for name, logits in (("said", found.logits), ("still", nobody_moves(model, found)[1])):
+        said = _said(logits)
+        pictures[name] = painted(
+            (
+                (known & ~said & ~truth, BARE),
+                (~known, (70, 70, 70)),
+                (known & said & truth, RIGHT),
+                (known & said & ~truth, WRONG),
+                (known & ~said & truth, MISSED),
+            )
+        )
+    return pictures
 
 
 def drives_section(table: dict, pictures: dict[str, np.ndarray]) -> str:
@@ -103,11 +98,7 @@ def drives_section(table: dict, pictures: dict[str, np.ndarray]) -> str:
         cells = "".join(f"<td>{_interval(found)}</td>" for found in (row["return"], *row["outcomes"].values()))
         ours = " class=ours" if name == "planner" else ""
         rows += f'<tr{ours}><th scope="row">{escape(name)}</th>{cells}</tr>'
-    strips = "".join(
-        f"<span>{escape(label)}</span>{charts.strip(pictures[name].repeat(4, 1).repeat(4, 2), label)}"
-        for name, label in ROWS.items()
-        if name in pictures
-    )
+    strips = charts.strips(pictures, ROWS, enlarged=4)
     return section(
         "How it drives",
         f"{table['n']} streets that nobody learned from, at most {table['steps']} steps each; means with 95 % "

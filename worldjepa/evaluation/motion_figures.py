@@ -46,11 +46,7 @@ def motion_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) 
     """HTML of the section; empty where nothing was measured."""
     if not measured:
         return ""
-    strips = "".join(
-        f"<span>{escape(label)}</span>{charts.strip(pictures[name], label)}"
-        for name, label in ROWS.items()
-        if name in pictures
-    )
+    strips = charts.strips(pictures, ROWS)
     return section(
         "How things move, and what they are",
         "Flow says where each pixel of a picture has gone in the next one: the colour is the direction, white is no "

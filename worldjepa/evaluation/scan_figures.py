@@ -27,11 +27,7 @@ def scans_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -
     """HTML of the section; empty where nothing was measured."""
     if not measured:
         return ""
-    strips = "".join(
-        f"<span>{escape(label)}</span>{charts.strip(pictures[name].repeat(4, 1).repeat(4, 2), label)}"
-        for name, label in ROWS.items()
-        if name in pictures
-    )
+    strips = charts.strips(pictures, ROWS, enlarged=4)
     rows = "".join(
         f'<tr{" class=ours" if not prefix else ""}><th scope="row">{escape(label)}</th>'
         f"<td>{measured[f'{prefix}iou_occupied']:.3g}</td><td>{measured[f'{prefix}iou_empty']:.3g}</td></tr>"
@@ -65,10 +61,7 @@ def _folder_section(measured: dict[str, float], pictures: dict[str, np.ndarray])
     """Of clouds of the user's own; empty where there were none."""
     if "folder_voxels" not in measured:
         return ""
-    strips = "".join(
-        f"<span>{escape(label)}</span>{charts.strip(pictures[f'folder_{name}'].repeat(4, 1).repeat(4, 2), label)}"
-        for name, label in ROWS.items()
-    )
+    strips = charts.strips(pictures, {f"folder_{name}": label for name, label in ROWS.items()}, enlarged=4)
     return section(
         "Clouds from elsewhere",
         "Files that the model has never learned from, of another sensor and another world: what it says of hidden "

@@ -16,7 +16,7 @@ from worldjepa.evaluation.driving import RETURNS_FILE
 from worldjepa.files import write_text
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script
-from worldjepa.studies.record import figure, mean_figure, write_result
+from worldjepa.studies.record import figure, mean_figure, paired_figure, write_result
 from worldjepa.training import read_metrics
 
 SEEDS = (0, 1, 2)
@@ -51,7 +51,7 @@ def _scan_figures(jobs: list[dict[str, float]]) -> dict[str, Any]:
         return [job[name] for job in jobs]
 
     def over(name: str, other: str, **target: float) -> dict[str, Any]:
-        return mean_figure([a - b for a, b in zip(values(name), values(other), strict=True)], **target)
+        return paired_figure(values(name), values(other), **target)
 
     figures = {
         "occupancy_iou": mean_figure(values("iou_occupied")),

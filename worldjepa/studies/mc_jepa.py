@@ -21,7 +21,7 @@ from worldjepa.runs import env_factory, machine
 from worldjepa.studies.act_jepa import best_coverage, policy_job, solved_of
 from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job
 from worldjepa.studies.pusht import planning_figures, run_seed
-from worldjepa.studies.record import figure, join_result, mean_figure, rate_figure
+from worldjepa.studies.record import figure, join_result, mean_figure, paired_figure, rate_figure
 from worldjepa.systems.mc_jepa import MotionModel
 
 SEEDS = (0, 1, 2)
@@ -126,7 +126,6 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     def ratio(name: str, other: str) -> list[float]:
         return [a / b for a, b in zip(values(name, "epe"), values(other, "epe"), strict=True)]
 
-    probes = zip(values("joint", "accuracy"), values("content_only", "accuracy"), strict=True)
     figures = {
         "epe": mean_figure(values("joint", "epe")),
         "epe_unoccluded": mean_figure(values("joint", "epe_visible"), at_most=1.0),
@@ -135,7 +134,9 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         "frozen_over_joint_epe": mean_figure(ratio("frozen", "joint"), at_least=1.5),
         "joint_over_flow_only_epe": mean_figure(ratio("joint", "flow_only")),
         "joint_over_no_levels_epe": mean_figure(ratio("joint", "no_levels")),
-        "probe_joint_minus_content_only": mean_figure([ours - theirs for ours, theirs in probes]),
+        "probe_joint_minus_content_only": paired_figure(
+            values("joint", "accuracy"), values("content_only", "accuracy")
+        ),
         "epe_farneback": mean_figure(values("joint", "epe_farneback")),
         "epe_dis": mean_figure(values("joint", "epe_dis")),
     }

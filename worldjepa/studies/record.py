@@ -35,6 +35,13 @@ def mean_figure(values: Sequence[float], at_least: float | None = None, at_most:
     return {**figure(mean, (low, high), len(values), at_least, at_most), "per_seed": [_round(v) for v in values]}
 
 
+def paired_figure(
+    ours: Sequence[float], theirs: Sequence[float], at_least: float | None = None, at_most: float | None = None
+):
+    """The mean over seeds of how much more ours are than theirs of the same seeds."""
+    return mean_figure([a - b for a, b in zip(ours, theirs, strict=True)], at_least, at_most)
+
+
 def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any]) -> Path:
     """Writes ``results/<name>.json``."""
     for key, entry in figures.items():

@@ -17,7 +17,7 @@ from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job
 from worldjepa.studies.pusht import planning_figures, run_seed
-from worldjepa.studies.record import figure, join_result, mean_figure
+from worldjepa.studies.record import figure, join_result, mean_figure, paired_figure
 
 SEEDS = (0, 1, 2)
 PICTURES = 128
@@ -79,18 +79,17 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     def values(name: str, key: str) -> list[float]:
         return [job[key] for job in jobs[name]]
 
-    def paired(first: list[float], second: list[float], at_least: float | None = None):
-        return mean_figure([a - b for a, b in zip(first, second, strict=True)], at_least=at_least)
-
     rotation, last = "r2/encoder/rotation", f"accuracy/aggregate/{LENGTHS[-1]}"
     told, untold = values("seq_jepa", rotation), values("unconditioned", rotation)
     accuracy, together = values("seq_jepa", "accuracy/encoder"), values("seq_jepa", last)
-    same = paired(accuracy, values("unconditioned", "accuracy/encoder"))
+    same = paired_figure(accuracy, values("unconditioned", "accuracy/encoder"))
     figures = {
-        "r2_gain_over_unconditioned": paired(told, untold, at_least=0.2),
-        "r2_gain_by_prediction_alone": paired(values("by_prediction_alone", rotation), untold),
-        "r2_gain_with_the_papers_loss": paired(values("paper", rotation), values("paper_unconditioned", rotation)),
-        "hue_r2_gain_over_unconditioned": paired(
+        "r2_gain_over_unconditioned": paired_figure(told, untold, at_least=0.2),
+        "r2_gain_by_prediction_alone": paired_figure(values("by_prediction_alone", rotation), untold),
+        "r2_gain_with_the_papers_loss": paired_figure(
+            values("paper", rotation), values("paper_unconditioned", rotation)
+        ),
+        "hue_r2_gain_over_unconditioned": paired_figure(
             values("seq_jepa", "r2/encoder/hue"), values("unconditioned", "r2/encoder/hue")
         ),
         "acc_difference_to_unconditioned": {
@@ -98,19 +97,19 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             "target": "interval holds 0",
             "met": bool(same["ci95"][0] <= 0 <= same["ci95"][1]),
         },
-        "acc_aggregate_minus_encoder": paired(together, accuracy, at_least=0.0),
-        "acc_aggregate_minus_mean": paired(together, values("seq_jepa", f"accuracy/mean/{LENGTHS[-1]}")),
-        "r2_encoder_minus_aggregate": paired(told, values("seq_jepa", "r2/aggregate/rotation"), at_least=0.0),
-        "acc_gain_length_1_to_5": paired(together, values("seq_jepa", "accuracy/aggregate/1"), at_least=0.0),
+        "acc_aggregate_minus_encoder": paired_figure(together, accuracy, at_least=0.0),
+        "acc_aggregate_minus_mean": paired_figure(together, values("seq_jepa", f"accuracy/mean/{LENGTHS[-1]}")),
+        "r2_encoder_minus_aggregate": paired_figure(told, values("seq_jepa", "r2/aggregate/rotation"), at_least=0.0),
+        "acc_gain_length_1_to_5": paired_figure(together, values("seq_jepa", "accuracy/aggregate/1"), at_least=0.0),
     }
     paths = {given: values("seq_jepa", f"path/{given}/rotation") for given in GIVEN}
     for given, found in paths.items():
         figures[f"path_integration_{given}"] = mean_figure(found)
     for more, less in (GIVEN[:2], GIVEN[1:3]):
-        figures[f"path_integration_{more}_minus_{less}"] = paired(paths[more], paths[less], at_least=0.0)
+        figures[f"path_integration_{more}_minus_{less}"] = paired_figure(paths[more], paths[less], at_least=0.0)
     both = {name: [_best(job) + job[rotation] for job in jobs[name]] for name in METHODS}
-    figures["accuracy_plus_r2_over_sie"] = paired(both["seq_jepa"], both["sie"], at_least=0.0)
-    figures["accuracy_plus_r2_over_sie_with_inverse_dynamics"] = paired(
+    figures["accuracy_plus_r2_over_sie"] = paired_figure(both["seq_jepa"], both["sie"], at_least=0.0)
+    figures["accuracy_plus_r2_over_sie_with_inverse_dynamics"] = paired_figure(
         both["seq_jepa"], both["sie_with_inverse_dynamics"]
     )
     for name in jobs:

@@ -122,41 +122,56 @@ class Imagined(NamedTuple):
     """What was predicted of clips, beside what came; K = T - 2 frames are predicted from the first two.
 
     Attributes:
-        latent: (B,K,D,Y,X) as seen from where we came to, and ``wanted``: what was seen there.
-        logits: (B,K,Y,X) that something stands in a cell, and ``obstacles``: whether, bool.
-        still: (B,K,D,Y,X) the second frame's latents, as seen from there: what came if nobody moved; and
-            ``still_logits`` (B,K,Y,X).
+        latent: (B,K,D,Y,X) as seen from where we came to, and ``logits`` (B,K,Y,X) that something stands in a cell.
+        seen: (B,T,D,Y,X) latents of all frames, and ``standing``: bool (B,T,Y,X) whether something stood in a cell.
+        poses: (B,K,3) where we came to, in the second frame.
         known: bool (B,K,Y,X) cells that were in view before.
     """
 
     latent: Tensor
-    wanted: Tensor
     logits: Tensor
-    obstacles: Tensor
-    still: Tensor
-    still_logits: Tensor
+    seen: Tensor
+    standing: Tensor
+    poses: Tensor
     known: Tensor
 
+    @property
+    def wanted(self) -> Tensor:
+        """(B,K,D,Y,X): what was seen where ``latent`` was predicted."""
+        return self.seen[:, 2:]
 
-def imagine(model: BevWorld, segment: Segment) -> tuple[Imagined, Tensor]:
-    """What a model makes of clips, and its latents (B,T,D,Y,X) of them."""
-    seen, felt = segment.observation, segment.observation["proprioception"].float()
-    latent = model.view(seen)
+    @property
+    def obstacles(self) -> Tensor:
+        """bool (B,K,Y,X): whether something stood there."""
+        return self.standing[:, 2:]
+
+
+def imagine(model: BevWorld, segment: Segment) -> Imagined:
+    """What a model makes of clips."""
+    felt = segment.observation["proprioception"].float()
+    seen, standing = model.view(segment.observation), model.view.obstacles(segment.observation)
     moves = model.vehicle.moved(felt[:, :-1], felt[:, 1:])
-    steps = latent.shape[1] - 2
-    ahead = model.rollout(latent[:, 0], latent[:, 1], moves[:, 0], steps)
-    poses = chained(moves[:, 1:]).flatten(0, 1)
+    poses = chained(moves[:, 1:])
+    ahead = model.rollout(seen[:, 0], seen[:, 1], moves[:, 0], poses.shape[1])
+    latent, logits = _seen_from(model, ahead, poses)
+    known = _carried(model, torch.ones_like(ahead[:, :, :1]), poses)[:, :, 0] > 0.99
+    return Imagined(latent, logits, seen, standing, poses, known)
 
-    def from_there(bev: Tensor) -> Tensor:
-        return model.area.carried(bev.flatten(0, 1), poses).unflatten(0, (-1, steps))
 
-    still = latent[:, 1:2].expand(-1, steps, -1, -1, -1)
-    known = from_there(torch.ones_like(still[:, :, :1]))[:, :, 0] > 0.99
+def nobody_moves(model: BevWorld, found: Imagined) -> tuple[Tensor, Tensor]:
+    """``latent`` and ``logits`` of :class:`Imagined` by the guess that all stays as in the second frame."""
+    return _seen_from(model, found.seen[:, 1:2].expand_as(found.latent), found.poses)
+
+
+def _seen_from(model: BevWorld, latent: Tensor, poses: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents (B,K,D,Y,X) of one frame and their logits (B,K,Y,X), as seen from ``poses`` (B,K,3) in it."""
     # The head only reads: latents stay what prediction makes of them.
-    logits, still_logits = (from_there(model.chance(x)[:, :, None])[:, :, 0] for x in (ahead.detach(), still))
-    obstacles = model.view.obstacles(seen)[:, 2:]
-    seen_later = latent[:, 2:]
-    return Imagined(from_there(ahead), seen_later, logits, obstacles, from_there(still), still_logits, known), latent
+    logits = model.chance(latent.detach())[:, :, None]
+    return _carried(model, latent, poses), _carried(model, logits, poses)[:, :, 0]
+
+
+def _carried(model: BevWorld, bev: Tensor, poses: Tensor) -> Tensor:
+    return model.area.carried(bev.flatten(0, 1), poses.flatten(0, 1)).unflatten(0, poses.shape[:2])
 
 
 class BevWorldSystem(nn.Module):
@@ -186,16 +201,14 @@ class BevWorldSystem(nn.Module):
         """
         if segment.action.shape[1] < 2:
             raise ValueError("two frames are needed to see motion and a third to predict; set train.clip_frames >= 3")
-        found, latent = imagine(self.model, segment)
+        found = imagine(self.model, segment)
         apart = (found.latent - found.wanted).square().mean(2)
         losses = {
             "prediction": apart[found.known].mean() / found.wanted.square().mean().clamp_min(1e-6),
             "obstacles": F.binary_cross_entropy_with_logits(
                 found.logits[found.known], found.obstacles[found.known].float()
             )
-            + F.binary_cross_entropy_with_logits(
-                self.model.chance(latent), self.model.view.obstacles(segment.observation).float()
-            ),
+            + F.binary_cross_entropy_with_logits(self.model.chance(found.seen), found.standing.float()),
         }
         felt = segment.observation["proprioception"].float()
         said = self.model.response(felt[:, :-1], segment.action)
