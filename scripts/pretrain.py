@@ -1,4 +1,4 @@
-"""Pre-trains without labels and probes what was learned: from pictures, or in an environment (env=...).
+"""Pre-trains without labels and probes what was learned: from samples, or in an environment (env=...).
 
 python scripts/pretrain.py model=i_jepa data=digits
 python scripts/pretrain.py model=seq_jepa env=object_views
@@ -14,24 +14,32 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from worldjepa.config import RUN_SCHEMA, TrainSettings, checked_main
+from worldjepa.config import RUN_SCHEMA, LoopSettings, TrainSettings, checked_main
 from worldjepa.evaluation.bev import SCANS_FILE
+from worldjepa.evaluation.frozen import SAMPLES_FILE
 from worldjepa.evaluation.motion import MOTION_FILE
 from worldjepa.evaluation.report import write_report
 from worldjepa.evaluation.views import VIEWS_FILE, summary_of
-from worldjepa.judging import judge_motion, judge_scans, judge_views, motion_world, scan_world, view_world
-from worldjepa.pretraining import PretrainSettings, pretrain_run
+from worldjepa.judging import (
+    judge_motion,
+    judge_samples,
+    judge_scans,
+    judge_views,
+    motion_world,
+    scan_world,
+    view_world,
+)
 from worldjepa.runs import read_json, train_whole_run
 from worldjepa.training import Interrupted
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-ConfigStore.instance().store("base_pretrain", {"train": PretrainSettings})
+ConfigStore.instance().store("base_pretrain", {"train": LoopSettings})
 ConfigStore.instance().store("base_train_world_model", RUN_SCHEMA)
 ConfigStore.instance().store("base_pretrain_episodes", {"train": TrainSettings})
 
 
 def config_for(words: list[str]) -> str:
-    """Pictures that fit in memory, views of things, pictures that move and scans have settings of their own."""
+    """Samples that fit in memory, views of things, pictures that move and scans have settings of their own."""
     for model, name in (("mc_jepa", "pretrain_motion"), ("ad_l_jepa", "pretrain_scans")):
         if f"model={model}" in words:
             return name
@@ -45,7 +53,7 @@ CONFIG = config_for(sys.argv[1:])
 def main(config: DictConfig) -> None:
     try:
         {
-            "pretrain": run_pictures,
+            "pretrain": run_samples,
             "pretrain_views": run_views,
             "pretrain_motion": run_motion,
             "pretrain_scans": run_scans,
@@ -56,13 +64,8 @@ def main(config: DictConfig) -> None:
         sys.exit(str(stop) or "stopped; repeat the command to go on")
 
 
-def run_pictures(config: DictConfig) -> None:
-    result = pretrain_run(config)
-    print(
-        f"linear probe on held-out pictures: {result['probe_accuracy']:.3f}, untrained encoder "
-        f"{result['random_probe_accuracy']:.3f}; RankMe {result['rankme']:.1f}, untrained "
-        f"{result['random_rankme']:.1f}; {result['seconds']:.0f} s; written to {config.run_dir}"
-    )
+def run_samples(config: DictConfig) -> None:
+    run_world(config, SAMPLES_FILE, judge_samples, numbers)
 
 
 def run_views(config: DictConfig) -> None:
@@ -85,7 +88,7 @@ def numbers(found: dict[str, float]) -> str:
 
 
 def run_world(config: DictConfig, measured: str, judge: Callable, summary: Callable[[dict], str]) -> None:
-    """Trains in an environment, judges unless the file ``measured`` is there, and shows it."""
+    """Trains, judges unless the file ``measured`` is there, and shows it."""
     run_dir = Path(config.run_dir)
     footprint = train_whole_run(run_dir, config)
     if footprint is None:

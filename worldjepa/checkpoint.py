@@ -181,6 +181,38 @@ def load_bev_world(run_dir: str | Path):
     return model.eval(), config
 
 
+def make_token_model(config):
+    """The model of tokens that a resolved configuration describes, new.
+
+    Returns:
+        :class:`worldjepa.systems.masked.TokenModel`.
+    """
+    from hydra.utils import instantiate
+
+    from worldjepa.systems.masked import TokenModel
+
+    tokenizer = instantiate(config["tokenizer"])
+    encoder = instantiate(config["encoder"], token_dim=tokenizer.token_dim, num_pinned=tokenizer.num_pinned)
+    predictor = config.get("predictor")
+    predictor = None if predictor is None else instantiate(predictor, latent_dim=encoder.latent_dim)
+    return TokenModel(tokenizer, encoder, predictor, config["pool"])
+
+
+def load_token_model(run_dir: str | Path):
+    """The trained model of a run that learned from samples, in eval mode on CPU, and its resolved configuration.
+
+    Returns:
+        (TokenModel, dict).
+
+    Raises:
+        ValueError: no such run, or weights that do not fit its configuration.
+    """
+    config = read_config(run_dir)
+    model = make_token_model(config)
+    load_weights(model, load_tensors(Path(run_dir) / MODEL_FILE)[0], Path(run_dir) / MODEL_FILE)
+    return model.eval(), config
+
+
 def make_bev_view(config: Mapping[str, Any]):
     """The :class:`worldjepa.encoders.bev_view.BevView` of a world model of a street, with new weights."""
     from hydra.utils import instantiate
@@ -200,9 +232,12 @@ def make_bev_world(config: Mapping[str, Any], view, spec):
     return BevWorld(view, *parts, spec.action_low, spec.action_high)
 
 
-def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans", "driving"]:
+def kind_of(config: Mapping[str, Any]) -> Literal["latents", "motion", "scans", "driving", "samples"]:
     """What a run's configuration asks for: latents of observations (world models and their like), motion and content of
-    pictures (MC-JEPA), latents of a LiDAR's scans (AD-L-JEPA), or what comes next in those, to drive by."""
+    pictures (MC-JEPA), latents of a LiDAR's scans (AD-L-JEPA), what comes next in those, to drive by, or latents of
+    samples' tokens (the static family)."""
+    if "tokenizer" in config:
+        return "samples"
     if "content_views" in config:
         return "motion"
     if "vehicle" in config:

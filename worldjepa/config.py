@@ -15,14 +15,13 @@ from omegaconf import MISSING
 
 
 @dataclass
-class TrainSettings:
+class LoopSettings:
     """How one training run goes.
 
     Attributes:
         steps: optimiser steps; the learning-rate schedule is sized to them. Exactly one of ``steps`` and ``minutes``.
         minutes: wall-clock budget of the training loop instead of ``steps`` (not bit-reproducible).
-        batch_size: clips per step over all processes.
-        clip_frames: T, model steps (pictures) of a clip.
+        batch_size: clips or samples per step over all processes.
         learning_rate, weight_decay, warmup_steps, gradient_clip: AdamW with linear warm-up and cosine decay.
         final_lr_fraction: learning rate at the end over ``learning_rate``.
         precision: ``bf16`` or ``no`` (float32), of encoder and predictor; losses are always float32.
@@ -38,7 +37,6 @@ class TrainSettings:
     steps: int | None = None
     minutes: float | None = None
     batch_size: int = 64
-    clip_frames: int = 6
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 200
@@ -63,12 +61,26 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"train.{name} must be > 0, got {value}")
-        if self.clip_frames < 2:
-            raise ValueError(f"train.clip_frames must be >= 2 (a frame and its successor), got {self.clip_frames}")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"train.precision must be 'bf16' or 'no', got {self.precision!r}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"train.device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
+
+
+@dataclass
+class TrainSettings(LoopSettings):
+    """How one training on clips goes.
+
+    Attributes:
+        clip_frames: T, model steps (pictures) of a clip.
+    """
+
+    clip_frames: int = 6
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.clip_frames < 2:
+            raise ValueError(f"train.clip_frames must be >= 2 (a frame and its successor), got {self.clip_frames}")
 
 
 @dataclass

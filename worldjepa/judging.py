@@ -13,7 +13,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from worldjepa.checkpoint import load_bev_model, load_motion_model, load_world_model
+from worldjepa.checkpoint import load_bev_model, load_motion_model, load_token_model, load_world_model
 from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.point_files import PointFolder
 from worldjepa.datasets.store import EpisodeStore
@@ -27,6 +27,8 @@ from worldjepa.evaluation.bev import (
     measure_occupancy,
 )
 from worldjepa.evaluation.boxes import detector_precision
+from worldjepa.evaluation.charts import principal_places
+from worldjepa.evaluation.frozen import SAMPLES_FIGURES, SAMPLES_FILE, eigenvalues, encode_samples, measure_samples
 from worldjepa.evaluation.motion import (
     MOTION_FIGURES,
     MOTION_FILE,
@@ -42,12 +44,15 @@ from worldjepa.evaluation.motion import (
 from worldjepa.evaluation.video import write_film
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
+from worldjepa.pretraining import build_samples_system, open_samples
 from worldjepa.runs import PROBE_SEEDS, env_factory
 from worldjepa.sweeps import clouds_of
 from worldjepa.systems.ad_l_jepa import BevModel
-from worldjepa.training import pick_device
+from worldjepa.training import pick_device, read_metrics
 from worldjepa.voxels import voxelize
 
+NUM_LAST_LOSSES = 5
+"""Rows of metrics over which the loss at the end is averaged."""
 NUM_SHOWN_CLOUDS = 6
 """Of a user's folder: looked at, and shown."""
 
@@ -198,4 +203,30 @@ def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
     with written_whole(run_dir / SCANS_FIGURES) as beside:
         np.savez_compressed(beside, **pictures)
     write_text(run_dir / SCANS_FILE, json.dumps(results, indent=1))
+    return results
+
+
+def judge_samples(run_dir: Path, config: DictConfig) -> dict[str, float]:
+    """Measures what a run has learned from samples; writes ``samples.json``, and pictures for its report."""
+    train, held_out = open_samples(config)
+    model, _ = load_token_model(run_dir)
+    untrained = build_samples_system(config, train).model.eval()
+    device = pick_device(config.train.device)
+    results = measure_samples(model.to(device), untrained.to(device), train, held_out, config.probing)
+    for measure in instantiate(config.get("measures", {})).values():
+        results |= measure(model, train, held_out, config.seed)
+    losses = [row for row in read_metrics(run_dir) if "loss/mean_latent" in row][-NUM_LAST_LOSSES:]
+    if losses:
+        parts = (sum(row[f"loss/{name}"] for row in losses) for name in ("prediction", "mean_latent"))
+        results["loss_over_mean_latent"] = next(parts) / next(parts)
+    features = {
+        "": encode_samples(model, held_out.observation),
+        "random_": encode_samples(untrained, held_out.observation),
+    }
+    places, share = principal_places(features[""].numpy())
+    pictures = {f"{prefix}eigenvalues": eigenvalues(x) for prefix, x in features.items()}
+    pictures |= {"places": places, "share": share, "labels": held_out.labels.numpy(), "names": np.array(held_out.names)}
+    with written_whole(run_dir / SAMPLES_FIGURES) as beside:
+        np.savez_compressed(beside, **pictures)
+    write_text(run_dir / SAMPLES_FILE, json.dumps(results, indent=1))
     return results

@@ -7,7 +7,7 @@ runs/<name>/config.yaml            what was asked for, resolved
             refinement/            checkpoint and curves of the second phase, see worldjepa.refinement
             planning.json          the judgement; views.json of what has learned from views of things, motion.json of
                                    what has learned from pictures that move, scans.json from LiDAR's scans,
-                                   returns.json of what drives
+                                   returns.json of what drives, samples.json of what has learned from samples
             figures.npz, videos/   what the report shows
             report.html
 """
@@ -40,7 +40,7 @@ from worldjepa.checkpoint import (
     start_from,
 )
 from worldjepa.collection import prepare_store
-from worldjepa.config import RefinementSettings, TrainSettings
+from worldjepa.config import LoopSettings, RefinementSettings, TrainSettings
 from worldjepa.datasets.encoded import encoded_store
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
@@ -48,12 +48,14 @@ from worldjepa.datasets.windows import Windows
 from worldjepa.encoders.bev_view import STORED, BevView
 from worldjepa.evaluation.bev import SCANS_FILE, measure_occupancy
 from worldjepa.evaluation.driving import RETURNS_FILE, measure_driving
+from worldjepa.evaluation.frozen import SAMPLES_FILE
 from worldjepa.evaluation.motion import MOTION_FILE, measure_pairs, true_flow
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.files import write_text
 from worldjepa.footprint import Footprint
 from worldjepa.objectives.weighted_sum import WeightedSum
+from worldjepa.pretraining import open_samples, train_on_samples
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
 from worldjepa.systems.ad_l_jepa import AdLJepa, BevModel
@@ -63,7 +65,7 @@ from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_sy
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans")
+JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans", "probing")
 CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
 MINIMUM_DISK_GB = 0.5
 PLANNING_FILE = "planning.json"
@@ -94,7 +96,7 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
                 "give this one a name of its own with run=<name>, or remove that folder"
             )
         if any(key.startswith(JUDGING) for key in changed):
-            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE, SCANS_FILE, RETURNS_FILE):
+            for name in (PLANNING_FILE, VIEWS_FILE, MOTION_FILE, SCANS_FILE, RETURNS_FILE, SAMPLES_FILE):
                 (run_dir / name).unlink(missing_ok=True)  # it was judged by other settings
     check_disk(run_dir, MINIMUM_DISK_GB)
     try:
@@ -259,7 +261,7 @@ def train_run(run_dir: str) -> None:
         refine(system, windows, settings, refinement, Path(run_dir), evaluate)
     state = PartialState()
     if state.is_main_process:
-        write_model(system.model, store.spec, Path(run_dir))
+        write_model(system.model, {"spec": store.spec.to_dict()}, Path(run_dir))
     state.wait_for_everyone()
     state.destroy_process_group()
 
@@ -278,7 +280,11 @@ def train_whole_run(run_dir: Path, config: DictConfig) -> Footprint | None:
             footprint = _prepare(run_dir, config)
     if not is_trained(run_dir):
         with footprint.stage("training") if first else nullcontext():
-            launch(train_run, (str(run_dir),), pick_processes(TrainSettings(**config.train)))
+            if kind_of(config) == "samples":
+                work, settings = train_on_samples, LoopSettings(**config.train)
+            else:
+                work, settings = train_run, TrainSettings(**config.train)
+            launch(work, (str(run_dir),), pick_processes(settings))
     return footprint if first else None
 
 
@@ -299,12 +305,18 @@ def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
     with footprint.stage("collection"):
-        store, sentence = open_store(config)
+        if kind_of(config) == "samples":
+            parts = open_samples(config)
+            sentence = f"{config.data.name}: {len(parts[0])} samples to learn from, {len(parts[1])} held out"
+            known = {}
+        else:
+            store, sentence = open_store(config)
+            known = {"store_hash": store.hash}
     if kind_of(config) == "driving":
         with footprint.stage("encoding"):
             view = view_of(config)
             encoded_store(store, view.hash, view.columns)
-    footprint.note(data=sentence, store_hash=store.hash, seed=config.seed, **machine())
+    footprint.note(data=sentence, **known, seed=config.seed, **machine())
     print(sentence)
     return footprint
 

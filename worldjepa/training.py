@@ -12,11 +12,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
 
 from worldjepa.checkpoint import (
     MODEL_FILE,
@@ -27,10 +29,10 @@ from worldjepa.checkpoint import (
     optimizer_tensors,
     save_tensors,
 )
-from worldjepa.config import TrainSettings
+from worldjepa.config import LoopSettings
+from worldjepa.datasets.samples import Samples
 from worldjepa.datasets.windows import Prefetcher, Windows
 from worldjepa.files import write_text
-from worldjepa.systems.world_model import WorldModel, WorldModelSystem
 
 METRICS_FILE = "metrics.jsonl"
 REFINEMENT_FOLDER = "refinement"
@@ -38,7 +40,7 @@ REFINEMENT_FOLDER = "refinement"
 ENDLESS = 10**9
 
 
-def learning_rate_factor(step: int, progress: float, settings: TrainSettings) -> float:
+def learning_rate_factor(step: int, progress: float, settings: LoopSettings) -> float:
     """Linear warm-up over steps, then cosine over ``progress`` in [0, 1] down to ``final_lr_fraction``."""
     warmup = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
     cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
@@ -68,7 +70,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pick_processes(settings: TrainSettings) -> int:
+def pick_processes(settings: LoopSettings) -> int:
     """How many data-parallel processes this machine runs."""
     if settings.processes:
         return settings.processes
@@ -161,21 +163,23 @@ class _StopRequest:
 
 
 def train(
-    system: WorldModelSystem,
-    windows: Windows,
-    settings: TrainSettings,
+    system: nn.Module,
+    windows: Windows | Samples,
+    settings: LoopSettings,
     run_dir: Path,
-    evaluate: Callable[[WorldModel], dict[str, float]] | None = None,
+    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     unit: str = "images",
     units_per_clip: int | None = None,
 ) -> None:
-    """Trains ``system`` in place on clips of ``windows``; keeps checkpoints and ``metrics.jsonl`` in ``run_dir``.
+    """Trains ``system`` in place on clips or samples; keeps checkpoints and ``metrics.jsonl`` in ``run_dir``.
 
     A run that was killed goes on from its last checkpoint: on CPU the result is the uninterrupted run's, bit for bit
     (for a budget in steps). Every step's batch and random numbers depend on the seed and the step alone.
 
     Args:
-        system: freshly built; its weights are replaced by the checkpoint's if there is one.
+        system: freshly built; its weights are replaced by the checkpoint's if there is one. It takes a batch and a
+            generator and gives losses with their ``total``, and has ``update_target(progress)`` and ``model``, which is
+            what is evaluated.
         evaluate: called with the model in eval mode now and then, in the first process; its numbers are logged.
         unit: what a clip is made of, for the logged speed ``<unit>_per_s``.
         units_per_clip: how many; ``settings.clip_frames`` when None.
@@ -317,9 +321,9 @@ def train(
         raise Interrupted(f"stopped at step {step} and saved in {run_dir}; repeat the command to go on")
 
 
-def write_model(model: WorldModel, spec, run_dir: Path) -> None:
-    """Writes ``model.safetensors``, the weights with the environment's specification."""
-    save_tensors(run_dir / MODEL_FILE, model.state_dict(), {"spec": spec.to_dict()})
+def write_model(model: nn.Module, about: dict[str, Any], run_dir: Path) -> None:
+    """Writes ``model.safetensors``, the weights and JSON values about them, such as the environment's specification."""
+    save_tensors(run_dir / MODEL_FILE, model.state_dict(), about)
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, float]]:
@@ -338,7 +342,7 @@ def is_trained(run_dir: Path) -> bool:
     return (run_dir / MODEL_FILE).is_file()
 
 
-def _evaluated(system: WorldModelSystem, evaluate: Callable[[WorldModel], dict[str, float]]) -> dict[str, float]:
+def _evaluated(system: nn.Module, evaluate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     system.eval()
     try:
         with torch.no_grad():
@@ -356,13 +360,13 @@ def _agree(accelerator: Accelerator, asked: bool, seconds: float) -> tuple[bool,
     return bool(said[0] > 0), float(said[1])
 
 
-def _save(system: WorldModelSystem, optimizer, run_dir: Path, step: int, seconds: float) -> None:
+def _save(system: nn.Module, optimizer, run_dir: Path, step: int, seconds: float) -> None:
     tensors = {f"system.{name}": tensor for name, tensor in system.state_dict().items()}
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
     save_tensors(run_dir / STATE_FILE, tensors, {"step": step, "seconds": seconds})
 
 
-def _resume(system: WorldModelSystem, optimizer, run_dir: Path, is_main: bool) -> tuple[int, float]:
+def _resume(system: nn.Module, optimizer, run_dir: Path, is_main: bool) -> tuple[int, float]:
     """Loads the last checkpoint, if any, and forgets metrics written after it; (step, seconds)."""
     path, metrics = run_dir / STATE_FILE, run_dir / METRICS_FILE
     if not path.is_file():

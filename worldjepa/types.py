@@ -26,7 +26,7 @@ from torch import Tensor
 
 Observation = dict[str, Tensor]
 """Named, each (B,T,...): ``pixels`` uint8 (B,T,3,height,width), ``proprioception`` float32 (B,T,n), ``task`` (B,T),
-``sweep`` float16 (B,T,beams,azimuths,2), ``points`` float32 (B,T,N,4)."""
+``sweep`` float16 (B,T,beams,azimuths,2), ``points`` float32 (B,T,N,4). Of single samples each is (B,...), without T."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,24 @@ class Segment:
         return Segment(observation, change(self.action), change(self.state), reward)
 
     def to(self, device) -> Segment:
+        return self.map(lambda x: x.to(device, non_blocking=True))
+
+
+@dataclass
+class SampleBatch:
+    """A batch of single things of one modality, such as pictures, clouds or recordings; they have no time axis.
+
+    Attributes:
+        observation: by name, each (B,...).
+    """
+
+    observation: Observation
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SampleBatch:
+        """``change`` applied to every tensor."""
+        return SampleBatch({name: change(value) for name, value in self.observation.items()})
+
+    def to(self, device) -> SampleBatch:
         return self.map(lambda x: x.to(device, non_blocking=True))
 
 

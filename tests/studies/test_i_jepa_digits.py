@@ -6,8 +6,8 @@ from worldjepa.studies.record import FIGURE_KEYS
 
 def outcome(gain: float) -> dict[str, float]:
     return {
-        "random_probe_accuracy": 0.8,
-        "probe_accuracy": 0.8 + gain,
+        "random_probe": 0.8,
+        "probe": 0.8 + gain,
         "random_rankme": 5.0,
         "rankme": 20.0,
         "loss_over_mean_latent": 0.5,
@@ -17,7 +17,7 @@ def outcome(gain: float) -> dict[str, float]:
 
 @pytest.mark.parametrize(("gains", "met"), [([0.03, 0.04, 0.05], True), ([-0.02, 0.04, 0.05], False)])
 def test_the_gain_is_met_only_where_its_one_sided_bound_is_above_zero(monkeypatch, gains, met):
-    monkeypatch.setattr(i_jepa_digits, "pretrain_seeds", lambda seeds, run_root: [outcome(gains[i]) for i in seeds])
+    monkeypatch.setattr(i_jepa_digits, "in_turns", lambda jobs: {name: outcome(gains[int(name)]) for name in jobs})
     figures = i_jepa_digits.run(seeds=(0, 1, 2))
     assert all(set(FIGURE_KEYS) <= set(figure) for figure in figures.values())
     assert figures["probe_gain"]["value"] == pytest.approx(sum(gains) / 3, abs=1e-4)

@@ -7,9 +7,10 @@ from worldjepa.encoders.vit import Vit
 from worldjepa.objectives.distances import make_distance
 from worldjepa.predictors.masked import MaskedPredictor
 from worldjepa.samplers import Masks, MultiBlock
-from worldjepa.systems.masked import MaskedJepa
+from worldjepa.systems.masked import MaskedJepa, TokenModel
 from worldjepa.targets import Ema
 from worldjepa.tokenizers import ImageTokenizer
+from worldjepa.types import SampleBatch
 
 B, SIZE, PATCH, WIDTH = 3, 10, 2, 12
 
@@ -17,28 +18,24 @@ B, SIZE, PATCH, WIDTH = 3, 10, 2, 12
 def system(num_pinned: int = 0) -> MaskedJepa:
     torch.manual_seed(0)
     tokenizer = ImageTokenizer(SIZE, PATCH, channels=1, num_pinned=num_pinned)
-    return MaskedJepa(
-        tokenizer,
-        Vit(tokenizer.token_dim, WIDTH, depth=2, heads=3, num_pinned=num_pinned),
-        MultiBlock(num_targets=2, min_keep=5),
-        MaskedPredictor(WIDTH, width=8, depth=2, heads=2),
-        partial(Ema, start=0.9),
-        make_distance("smooth_l1"),
-    )
+    encoder = Vit(tokenizer.token_dim, WIDTH, depth=2, heads=3, num_pinned=num_pinned)
+    model = TokenModel(tokenizer, encoder, MaskedPredictor(WIDTH, width=8, depth=2, heads=2))
+    return MaskedJepa(model, MultiBlock(num_targets=2, min_keep=5), partial(Ema, start=0.9), make_distance("smooth_l1"))
 
 
 def pictures(batch: int = B) -> torch.Tensor:
     return torch.randint(0, 256, (batch, 1, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def draw(model: MaskedJepa, pixels: torch.Tensor) -> Masks:
-    return model.sampler(model.tokenizer({"pixels": pixels}), torch.Generator().manual_seed(0), 0.0)
+def draw(system: MaskedJepa, pixels: torch.Tensor) -> Masks:
+    tokens = system.model.tokenizer({"pixels": pixels})
+    return system.sampler(tokens, torch.Generator().manual_seed(0), 0.0, system.target)
 
 
 @pytest.mark.parametrize("num_pinned", [0, 1])
 def test_changing_hidden_pixels_leaves_the_prediction_bit_identical(num_pinned):
-    model, pixels = system(num_pinned), pictures()
-    masks = draw(model, pixels)
+    whole, pixels = system(num_pinned), pictures()
+    masks, model = draw(whole, pixels), whole.model
     before, _, valid = model.predict(model.tokenizer({"pixels": pixels}), masks)
     visible = masks.context[:, num_pinned:].view(B, 1, SIZE // PATCH, SIZE // PATCH)
     visible = visible.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
@@ -51,8 +48,8 @@ def test_changing_hidden_pixels_leaves_the_prediction_bit_identical(num_pinned):
 
 
 def test_a_prediction_does_not_depend_on_the_rest_of_the_batch():
-    model, pixels = system(), pictures()
-    masks = draw(model, pixels)
+    whole, pixels = system(), pictures()
+    masks, model = draw(whole, pixels), whole.model
     together, _, valid = model.predict(model.tokenizer({"pixels": pixels}), masks)
     for i in range(B):
         own = Masks(masks.context[i : i + 1], masks.targets[i : i + 1])
@@ -61,12 +58,12 @@ def test_a_prediction_does_not_depend_on_the_rest_of_the_batch():
 
 
 def test_loss_is_the_distance_to_the_normalised_teacher_latents_at_the_targets():
-    model, pixels = system().eval(), pictures()
-    masks = draw(model, pixels)
-    losses = model.loss({"pixels": pixels}, torch.Generator().manual_seed(0), 0.0)
+    whole, pixels = system().eval(), pictures()
+    masks, model = draw(whole, pixels), whole.model
+    losses = whole(SampleBatch({"pixels": pixels}), torch.Generator().manual_seed(0))
     with torch.no_grad():
         prediction, _, _ = model.predict(model.tokenizer({"pixels": pixels}), masks)
-        latent = model.target.module(model.tokenizer({"pixels": pixels})).values
+        latent = whole.target.module(model.tokenizer({"pixels": pixels})).values
         latent = (latent - latent.mean(-1, keepdim=True)) / (latent.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
     errors = []
     for b in range(B):
@@ -74,25 +71,62 @@ def test_loss_is_the_distance_to_the_normalised_teacher_latents_at_the_targets()
             places = masks.targets[b, m].nonzero()[:, 0]
             difference = (prediction[b, m, : len(places)] - latent[b, places]).abs()
             errors.append(torch.where(difference < 1, difference**2 / 2, difference - 0.5).flatten())
-    assert losses["loss"].item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
+    assert (
+        losses["prediction"].item()
+        == losses["total"].item()
+        == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
+    )
 
 
 def test_teacher_gets_no_gradient_and_follows_by_its_momentum():
-    model = system().train()
-    losses = model.loss({"pixels": pictures()}, torch.Generator().manual_seed(0), 0.0)
-    losses["loss"].backward()
-    assert all(p.grad is None for p in model.target.parameters())
-    assert all(p.grad is not None for p in model.encoder.parameters() if p.numel())
-    assert all(p.grad is not None for p in model.predictor.parameters())
-    assert not any(module.training for module in model.target.module.modules())
-    weight = model.encoder.embedding.weight
-    before = model.target.module.embedding.weight.clone()
+    whole = system().train()
+    losses = whole(SampleBatch({"pixels": pictures()}), torch.Generator().manual_seed(0))
+    losses["total"].backward()
+    assert all(p.grad is None for p in whole.target.parameters())
+    assert all(p.grad is not None for p in whole.model.parameters() if p.numel())
+    assert not any(module.training for module in whole.target.module.modules())
+    weight = whole.model.encoder.embedding.weight
+    before = whole.target.module.embedding.weight.clone()
     with torch.no_grad():
         weight.add_(1.0)
-    model.update(progress=0.5)  # momentum 0.9 -> 1, half way: 0.95
-    assert torch.allclose(model.target.module.embedding.weight, before + 0.05, atol=1e-6)
+    whole.update_target(progress=0.5)  # momentum 0.9 -> 1, half way: 0.95
+    assert torch.allclose(whole.target.module.embedding.weight, before + 0.05, atol=1e-6)
+    assert whole.progress == 0.5, "where a resumed run goes on with its curriculum"
 
 
-def test_encode_gives_the_latent_of_every_patch():
-    assert system().encode({"pixels": pictures()}).shape == (B, 25, WIDTH)
-    assert system(num_pinned=1).encode({"pixels": pictures()}).shape == (B, 26, WIDTH)
+def test_several_rows_of_a_sample_are_predicted_as_if_each_were_alone():
+    whole, pixels = system(), pictures()
+    tokens, model = whole.model.tokenizer({"pixels": pixels}), whole.model
+    first, second = (whole.sampler(tokens, torch.Generator().manual_seed(seed), 0.0) for seed in (1, 2))
+    rows = Masks(
+        *(
+            torch.stack(pair, 1).flatten(0, 1)
+            for pair in ((first.context, second.context), (first.targets, second.targets))
+        )
+    )
+    together, index, valid = model.predict(tokens, rows)
+    assert len(together) == 2 * B
+    for i, masks in enumerate((first, second)):
+        alone, own, own_valid = model.predict(tokens, masks)
+        assert torch.allclose(together[i::2][valid[i::2]], alone[own_valid], atol=1e-5)
+        assert torch.equal(index[i::2][valid[i::2]], own[own_valid])
+
+
+def test_features_leave_out_padding_and_pinned_tokens():
+    whole, pixels = system(num_pinned=1), pictures()
+    tokens = whole.model.tokenizer({"pixels": pixels})
+    latent = whole.model.encoder(tokens).values
+    assert torch.allclose(whole.model.features({"pixels": pixels}), latent[:, 1:].mean(1), atol=1e-6)
+    whole.model.pool = "mean_max"
+    features = whole.model.features({"pixels": pixels})
+    assert features.shape == (B, 2 * WIDTH) and torch.allclose(features[:, WIDTH:], latent[:, 1:].amax(1), atol=1e-6)
+    whole.model.pool = "pinned"
+    assert torch.allclose(whole.model.features({"pixels": pixels}), latent[:, 0], atol=1e-6)
+
+
+def test_what_does_not_fit_together_is_refused():
+    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, pinned, got 'max'"):
+        TokenModel(None, None, pool="max")
+    whole = system()
+    with pytest.raises(ValueError, match="give every regularizer one weight"):
+        MaskedJepa(whole.model, whole.sampler, partial(Ema), make_distance("l1"), weights={"sigreg": 1.0})

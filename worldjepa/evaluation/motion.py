@@ -18,8 +18,8 @@ from torch import Tensor
 from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.splits import split_episodes
 from worldjepa.datasets.store import EpisodeStore
-from worldjepa.evaluation.classification import linear_probe_accuracy
 from worldjepa.evaluation.flow import end_point_error, flow_picture, measure_flow, opencv_flow, warp_picture
+from worldjepa.evaluation.frozen import linear_probe_accuracy
 from worldjepa.evaluation.propagation import measure_propagation, propagate_masks, still_masks
 from worldjepa.evaluation.rankme import rankme
 from worldjepa.motion import inside

@@ -11,7 +11,8 @@ Files read, each optional; the page says which are missing:
   :mod:`worldjepa.evaluation.view_figures`; ``motion.json`` and ``motion_figures.npz`` for one that learned from
   pictures that move, see :mod:`worldjepa.evaluation.motion_figures`; ``scans.json`` and ``scan_figures.npz`` for one
   that learned from a LiDAR's scans, see :mod:`worldjepa.evaluation.scan_figures`; ``returns.json`` and
-  ``drive_figures.npz`` for one that drives, see :mod:`worldjepa.evaluation.driving`.
+  ``drive_figures.npz`` for one that drives, see :mod:`worldjepa.evaluation.driving`; ``samples.json`` and
+  ``sample_figures.npz`` for one that learned from samples, see :mod:`worldjepa.evaluation.sample_figures`.
 - ``config.yaml``: shown as it is.
 - ``facts.json``: flat, name -> text or number, such as ``{"data": "2,500 noisy replays ...", "machine": "2 cores"}``.
 """
@@ -30,9 +31,11 @@ import numpy as np
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.bev import SCANS_FIGURES, SCANS_FILE
 from worldjepa.evaluation.driving import DRIVE_FIGURES, RETURNS_FILE, drives_section
+from worldjepa.evaluation.frozen import SAMPLES_FIGURES, SAMPLES_FILE
 from worldjepa.evaluation.motion import MOTION_FIGURES, MOTION_FILE
 from worldjepa.evaluation.motion_figures import motion_section
 from worldjepa.evaluation.page import STYLE, TERMS, definitions, figure, folded, section
+from worldjepa.evaluation.sample_figures import samples_section
 from worldjepa.evaluation.scan_figures import scans_section
 from worldjepa.evaluation.scoreboard import headline, scoreboard
 from worldjepa.evaluation.view_figures import views_section
@@ -79,6 +82,7 @@ KINDS = (
         "It plans its way in latents of what a LiDAR sees from above.",
         "Drives from above and, below, what the LiDAR measured.",
     ),
+    Kind(SAMPLES_FILE, SAMPLES_FIGURES, samples_section, "It has seen samples, and none of their labels."),
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from worldjepa.datasets.splits import split_episodes
 from worldjepa.datasets.store import EpisodeStore
-from worldjepa.evaluation.classification import linear_probe_accuracy
+from worldjepa.evaluation.frozen import linear_probe_accuracy
 from worldjepa.evaluation.probes import r2
 
 VIEWS_FILE = "views.json"

@@ -16,9 +16,10 @@ class MaskedPredictor(nn.Module):
     The M target sets of a sample are predicted apart: mask tokens of one set never see another's.
 
     Args:
-        latent_dim: D of the latents, in and out.
+        latent_dim: D of the context's latents.
         width, depth, heads, mlp_ratio, dropout: of the transformer.
         coordinates: coords (...,C) -> (...,width); sines and cosines when None.
+        out_dim: width of what is predicted, where it is no latent of the encoder's; ``latent_dim`` when None.
     """
 
     def __init__(
@@ -30,13 +31,14 @@ class MaskedPredictor(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         coordinates: nn.Module | None = None,
+        out_dim: int | None = None,
     ):
         super().__init__()
         self.coordinates = SinCosCoordinates(width) if coordinates is None else coordinates
         self.embedding = nn.Linear(latent_dim, width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.transformer = Transformer(width, depth, heads, mlp_ratio, dropout)
-        self.out = nn.Linear(width, latent_dim)
+        self.out = nn.Linear(width, out_dim or latent_dim)
 
     def forward(self, context: TokenSet, coords: Tensor, valid: Tensor) -> Tensor:
         """Predicts what is at ``coords``.
@@ -47,7 +49,7 @@ class MaskedPredictor(nn.Module):
             valid: bool (B,M,Q), False marks padding.
 
         Returns:
-            (B,M,Q,D); rows of padding mean nothing.
+            (B,M,Q,D), or (B,M,Q,out_dim); rows of padding mean nothing.
         """
         num_targets, num_queries = valid.shape[1:]
         seen = self.embedding(context.values) + self.coordinates(context.coords)

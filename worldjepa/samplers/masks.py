@@ -8,16 +8,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
 
 @dataclass(frozen=True)
 class Masks:
-    """One context and M targets per sample.
+    """One context and M targets per row; R rows are B samples, or R / B neighbouring rows are of one sample.
 
     Attributes:
-        context: bool (B,P) tokens the prediction may use: all pinned ones, no padding, no token of a target.
-        targets: bool (B,M,P) tokens to predict, M sets of them; sets may overlap each other.
+        context: bool (R,P) tokens the prediction may use: all pinned ones, no padding, no token of a target.
+        targets: bool (R,M,P) tokens to predict, M sets of them; sets may overlap each other.
     """
 
     context: Tensor
@@ -25,6 +26,10 @@ class Masks:
 
 
 class Sampler(Protocol):
-    """Draws masks; ``progress`` in [0, 1] is the share of training done, for curricula."""
+    """Draws masks for B samples.
 
-    def __call__(self, tokens: TokenSet, generator: torch.Generator, progress: float) -> Masks: ...
+    ``progress`` in [0, 1] is the share of training done, for curricula; ``target`` is the system's target, for samplers
+    that ask the teacher what matters. The random numbers of a sample must not depend on the tokens' values.
+    """
+
+    def __call__(self, tokens: TokenSet, generator: torch.Generator, progress: float, target: Target) -> Masks: ...

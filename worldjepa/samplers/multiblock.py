@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worldjepa.samplers.masks import Masks
+from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
 Range = tuple[float, float]
@@ -44,7 +45,9 @@ class MultiBlock:
         self.context_scale = tuple(context_scale)
         self.min_keep = min_keep
 
-    def __call__(self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0) -> Masks:
+    def __call__(
+        self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0, target: Target | None = None
+    ) -> Masks:
         """Draws for tokens with shared coordinates (P,2) = (row, column) from 0.
 
         Raises:

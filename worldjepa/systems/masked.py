@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,67 +12,145 @@ from torch import Tensor, nn
 
 from worldjepa.objectives.distances import Distance
 from worldjepa.samplers.masks import Masks, Sampler
-from worldjepa.targets import Target
+from worldjepa.targets import FixedFeature, Target
 from worldjepa.tokens import batched_coords, positions, take
-from worldjepa.types import Observation, TokenSet
+from worldjepa.types import Observation, SampleBatch, TokenSet
+
+POOLS = ("mean", "mean_max", "pinned")
 
 
-class MaskedJepa(nn.Module):
-    """Context tokens predict the latents of target tokens, given where these are.
+class TokenModel(nn.Module):
+    """All that is used after training.
 
     Args:
         tokenizer: observation -> TokenSet.
         encoder: (TokenSet, keep) -> TokenSet of latents, such as :class:`worldjepa.encoders.vit.Vit`.
-        sampler: draws context and targets.
-        predictor: (context, coords (B,M,Q,C), valid (B,M,Q)) -> (B,M,Q,D).
-        target: TokenSet -> TokenSet of wanted latents; or a function that makes one from the encoder, such as
-            ``functools.partial(Ema, start=0.996)``.
-        distance: between prediction and target.
+        predictor: (context, coords (B,M,Q,C), valid (B,M,Q)) -> (B,M,Q,D); None where nothing is predicted from a part.
+        pool: what stands for a whole sample: the ``mean`` of its tokens' latents, beside it their maximum
+            (``mean_max``), or those of the ``pinned`` tokens.
+
+    Raises:
+        ValueError: an unknown pool.
     """
 
     def __init__(
         self,
         tokenizer: nn.Module,
         encoder: nn.Module,
-        sampler: Sampler,
-        predictor: nn.Module,
-        target: Target | Callable[[nn.Module], Target],
-        distance: Distance,
+        predictor: nn.Module | None = None,
+        pool: Literal["mean", "mean_max", "pinned"] = "mean",
     ):
         super().__init__()
-        self.tokenizer = tokenizer
-        self.encoder = encoder
-        self.sampler = sampler
-        self.predictor = predictor
-        self.target = target if isinstance(target, Target) else target(encoder)
-        self.distance = distance
+        if pool not in POOLS:
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        self.tokenizer, self.encoder, self.predictor, self.pool = tokenizer, encoder, predictor, pool
 
     def predict(self, tokens: TokenSet, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """Predicts the target tokens from the context tokens alone.
 
         Returns:
-            latents (B,M,Q,D), and as :func:`worldjepa.tokens.positions` of the targets, index (B,M,Q) and
-            valid (B,M,Q).
+            latents (R,M,Q,D), and as :func:`worldjepa.tokens.positions` of the targets, index (R,M,Q) and
+            valid (R,M,Q).
         """
+        tokens = repeated(tokens, len(masks.context) // len(tokens.values))
         context = self.encoder(tokens, masks.context)
         index, valid = positions(masks.targets)
         return self.predictor(context, take(batched_coords(tokens), index), valid), index, valid
 
-    def loss(self, batch: Observation, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """``loss`` to minimise, and beside it what predicting the batch's mean latent would cost (no gradient)."""
-        tokens = self.tokenizer(batch)
-        masks = self.sampler(tokens, generator, progress)
-        prediction, index, valid = self.predict(tokens, masks)
-        latent = self.target(tokens).values
-        wanted = take(F.layer_norm(latent, latent.shape[-1:]), index)[valid].float()
+    def features(self, observation: Observation) -> Tensor:
+        """(B,...) -> float32 (B,F): what stands for whole samples; padding has no part in it."""
+        latent = self.encoder(self.tokenizer(observation))
+        if self.pool == "pinned":
+            return latent.values[:, latent.pinned].flatten(1).float()
+        counts = (latent.valid & ~latent.pinned)[..., None]
+        values = latent.values.float()
+        mean = (values * counts).sum(1) / counts.sum(1).clamp_min(1)
+        if self.pool == "mean":
+            return mean
+        return torch.cat([mean, values.masked_fill(~counts, -torch.inf).amax(1)], -1)
+
+
+class MaskedJepa(nn.Module):
+    """Context tokens predict the latents of target tokens, given where these are: the model with what training needs.
+
+    Args:
+        model: to be trained.
+        sampler: draws context and targets.
+        target: TokenSet -> TokenSet of wanted latents; or a function that makes one from the encoder, such as
+            ``functools.partial(Ema, start=0.996)``. :class:`worldjepa.targets.FixedFeature` is given the observation
+            and gives (B,P,F).
+        distance: between prediction and target.
+        normalize_target: bring every wanted latent to mean 0 and variance 1 (a LayerNorm without weights).
+        regularizers: name -> module: latents of all tokens (TokenSet) -> scalar.
+        weights: of the regularizers.
+
+    Raises:
+        ValueError: weights of other regularizers than there are.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        sampler: Sampler,
+        target: Target | Callable[[nn.Module], Target],
+        distance: Distance,
+        normalize_target: bool = True,
+        regularizers: Mapping[str, nn.Module] | None = None,
+        weights: Mapping[str, float] | None = None,
+    ):
+        super().__init__()
+        self.model, self.sampler = model, sampler
+        self.target = target if isinstance(target, Target) else target(model.encoder)
+        self.distance, self.normalize_target = distance, normalize_target
+        self.regularizers, self.weights = nn.ModuleDict(regularizers or {}), dict(weights or {})
+        if set(self.regularizers) != set(self.weights):
+            raise ValueError(
+                f"regularizers are {', '.join(self.regularizers) or 'none'}, and weights those of "
+                f"{', '.join(self.weights) or 'none'}: give every regularizer one weight"
+            )
+        self.register_buffer("progress", torch.zeros(()))  # a buffer, so that a resumed run goes on with its curriculum
+
+    def wanted(self, observation: Observation, tokens: TokenSet) -> Tensor:
+        """What is to be predicted of every token, float32 (B,P,D), without gradient unless the target has one."""
+        if isinstance(self.target, FixedFeature):
+            latent = self.target(observation)
+        else:
+            latent = self.target(tokens).values
+        return F.layer_norm(latent, latent.shape[-1:]).float() if self.normalize_target else latent.float()
+
+    def forward(self, batch: SampleBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Name -> scalar: ``prediction`` and every regularizer, the weighted ``total``, and ``mean_latent``, what
+        predicting the batch's mean latent would cost (no gradient, no part of the total)."""
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        tokens = self.model.tokenizer(batch.observation)
+        masks = self.sampler(tokens, generator, float(self.progress), self.target)
+        prediction, index, valid = self.model.predict(tokens, masks)
+        latent = self.wanted(batch.observation, tokens)
+        wanted = take(latent.repeat_interleave(len(index) // len(latent), 0), index)[valid]
+        losses = {"prediction": self.distance(prediction[valid].float(), wanted)}
+        if self.regularizers:
+            # Of whole samples, as they are used afterwards; a context is now this part and now that.
+            whole = self.model.encoder(tokens)
+            losses |= {name: module(whole) for name, module in self.regularizers.items()}
+        total = losses["prediction"] + sum(self.weights[name] * losses[name] for name in self.weights)
         with torch.no_grad():
             mean_latent = self.distance(wanted.mean(0).expand_as(wanted), wanted)
-        return {"loss": self.distance(prediction[valid].float(), wanted), "mean_latent": mean_latent}
+        return {**losses, "mean_latent": mean_latent, "total": total}
 
-    def update(self, progress: float) -> None:
+    def update_target(self, progress: float) -> None:
         """Moves the target after an optimiser step; ``progress`` in [0, 1]."""
-        self.target.update(self.encoder, progress)
+        self.progress.fill_(progress)
+        self.target.update(self.model.encoder, progress)
 
-    def encode(self, batch: Observation) -> Tensor:
-        """Latents of all tokens (B,P,D)."""
-        return self.encoder(self.tokenizer(batch)).values
+
+def repeated(tokens: TokenSet, times: int) -> TokenSet:
+    """Every sample ``times`` in a row."""
+    if times == 1:
+        return tokens
+    coords = tokens.coords if tokens.coords.dim() == 2 else tokens.coords.repeat_interleave(times, 0)
+    return replace(
+        tokens,
+        values=tokens.values.repeat_interleave(times, 0),
+        coords=coords,
+        valid=tokens.valid.repeat_interleave(times, 0),
+    )

@@ -20,7 +20,7 @@ class ImageTokenizer(nn.Module):
         patch_size: side of a patch, in pixels.
         channels: colours of a picture.
         num_pinned: tokens without content put in front (CLS), at coordinate (-1, -1); the encoder learns them.
-        mean, std: pixels in [0, 1] become (pixel - mean) / std.
+        mean, std: pixels in [0, 1] become (pixel - mean) / std; :meth:`fit` takes those of data.
         normalize_patches: scale every patch to mean 0 and variance 1 on its own, after the above.
     """
 
@@ -41,8 +41,6 @@ class ImageTokenizer(nn.Module):
         self.patch_size = patch_size
         self.channels = channels
         self.num_pinned = num_pinned
-        self.mean = mean
-        self.std = std
         self.normalize_patches = normalize_patches
         side = image_size // patch_size
         self.num_tokens = num_pinned + side**2
@@ -50,6 +48,14 @@ class ImageTokenizer(nn.Module):
         grid = torch.cartesian_prod(torch.arange(float(side)), torch.arange(float(side)))
         coords = torch.cat([torch.full((num_pinned, 2), -1.0), grid.view(-1, 2)])
         self.register_buffer("coords", coords, persistent=False)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("std", torch.tensor(std))
+
+    def fit(self, observation: Observation) -> None:
+        """Takes one mean and standard deviation of all ``pixels``, see ``forward``."""
+        pixels = observation["pixels"].float() / 255
+        self.mean.copy_(pixels.mean())
+        self.std.copy_(pixels.std().clamp_min(1e-3))
 
     def forward(self, observation: Observation) -> TokenSet:
         """``pixels`` uint8 (B,channels,height,width) -> values (B,P,token_dim), P = num_pinned + patches."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worldjepa.evaluation.classification import linear_probe_accuracy
+from worldjepa.evaluation.frozen import linear_probe_accuracy
 
 
 def test_separable_classes_are_read_and_noise_is_not():
