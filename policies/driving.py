@@ -102,10 +102,16 @@ class DrivingPolicy:
             return self.cost(chance, poses, then, seen["route"][:, 0], model.area, model.vehicle)
 
         left = self._plans[i]
-        start = None
-        if left is not None:
-            left = torch.cat([left, left[-1:].expand(max(0, steps - len(left)), -1)])[:steps]
-            start = left.view(1, 1, self.horizon, self.hold * width)
+        if left is None:
+            left = felt.new_zeros(1, width)
+        left = torch.cat([left, left[-1:].expand(max(0, steps - len(left)), -1)])[:steps]
+        # Beside going on as planned: to keep the wheels as they are, and to brake as hard as one can with them so.
+        # A search from "go on" alone is slow to find that, and by then it is too late.
+        throttles = torch.stack(
+            [left[:, -1], left.new_zeros(steps), left.new_full((steps,), float(model.action_low[-1]))]
+        )
+        first = torch.stack([left[:, :-1]] * 3)
+        starts = torch.cat([first, throttles[..., None]], -1).view(1, 3, self.horizon, self.hold * width)
         plan = self.planner.plan(
             evaluate,
             horizon=self.horizon,
@@ -113,9 +119,12 @@ class DrivingPolicy:
             action_low=model.action_low.repeat(self.hold),
             action_high=model.action_high.repeat(self.hold),
             generators=self._generators[i : i + 1],
-            warm_start=start,
+            warm_start=starts,
         )
-        self._plans[i] = plan.action[0].view(steps, width)
+        # A mean of good plans, past something to the left and to the right, may be none.
+        found = torch.cat([plan.action[:, None], starts], 1)
+        best = int(evaluate(found, slice(0, 1))[0].argmin())
+        self._plans[i] = found[0, best].view(steps, width)
         self.num_plans += 1
 
 

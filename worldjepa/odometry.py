@@ -75,6 +75,11 @@ class Area:
     y: tuple[float, float]
     cell: float
 
+    def __post_init__(self):
+        for name, (low, high) in (("x", self.x), ("y", self.y)):
+            if low >= high:
+                raise ValueError(f"area.{name} must be [from, to] with from < to, got {[low, high]}")
+
     @property
     def shape(self) -> tuple[int, int]:
         """(Y,X)."""
@@ -86,16 +91,16 @@ class Area:
         Raises:
             ValueError: the area is not of whole cells within the grid.
         """
-        column, row = ((span[0] - low) / self.cell for span, low in ((self.x, grid.low[0]), (self.y, grid.low[1])))
-        height, width = self.shape
-        first = round(row), round(column)
-        fits = max(abs(row - first[0]), abs(column - first[1])) < 1e-6 and min(first) >= 0
-        if not fits or first[0] + height > bev.shape[-2] or first[1] + width > bev.shape[-1]:
+        spans = ((self.y, grid.low[1]), (self.x, grid.low[0]))
+        ends = [(end - low) / self.cell for span, low in spans for end in span]
+        (bottom, top), (left, right) = (tuple(map(round, ends[:2])), tuple(map(round, ends[2:])))
+        whole = max(abs(end - round(end)) for end in ends) < 1e-6
+        if not whole or min(bottom, left) < 0 or top > bev.shape[-2] or right > bev.shape[-1]:
             raise ValueError(
                 f"the area x {list(self.x)}, y {list(self.y)} must be whole cells of {self.cell} m within the grid's "
                 f"{list(grid.low[:2])} to {list(grid.high[:2])} m"
             )
-        return bev[..., first[0] : first[0] + height, first[1] : first[1] + width]
+        return bev[..., bottom:top, left:right]
 
     def centres(self, device: torch.device | None = None) -> Tensor:
         """(Y,X,2) x and y of every cell's middle, m."""

@@ -63,6 +63,7 @@ from worldjepa.systems.bev_world import BevWorldSystem
 from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
 from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_processes, train, write_model
+from worldjepa.types import EnvSpec
 
 # What a run may change between one sitting and the next: everything else makes it another run.
 JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans", "probing")
@@ -295,12 +296,35 @@ def check_init(run_dir: Path, encoder: DictConfig | None) -> None:
         raise ValueError(f"encoder.init={init}: expected the folder of a trained run, found no {MODEL_FILE} there")
 
 
-def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
-    if kind_of(config) == "driving" and config.encoder.init is None:
+def check_driving(config: DictConfig) -> None:
+    """Refuses what a world model of a street cannot learn from, before anything is collected.
+
+    Raises:
+        ValueError: no pre-trained encoder, or settings that are not the environment's.
+    """
+    if config.encoder.init is None:
         raise ValueError(
             "a world model of a street predicts latents that were learned before: give encoder.init=<run of "
             "scripts/pretrain.py model=ad_l_jepa env=street>"
         )
+    spec = EnvSpec.from_env(env_factory(config).build())
+    if not {"sweep", "proprioception", "route"} <= set(spec.fields) & set(config.observations):
+        raise ValueError(
+            f"model=bev_world drives by sweeps, proprioception and a route; {spec.env_id} shows "
+            f"{', '.join(spec.fields)}, and observations are {', '.join(config.observations)}: give env=street without "
+            "model=, it brings what it needs"
+        )
+    sensor, step = (config.sensor.beams, config.sensor.azimuths), config.env.frameskip / spec.frame_rate
+    if spec.fields["sweep"].shape[:2] != sensor or abs(config.vehicle.step - step) > 1e-6:
+        raise ValueError(
+            f"{spec.env_id} shows sweeps of {spec.fields['sweep'].shape[:2]} rays every {step:g} s, the model expects "
+            f"{sensor} every {config.vehicle.step:g} s; set sensor.beams, sensor.azimuths and vehicle.step"
+        )
+
+
+def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
+    if kind_of(config) == "driving" and not is_trained(run_dir):
+        check_driving(config)
     check_init(run_dir, config.encoder)
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
@@ -312,9 +336,16 @@ def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
         else:
             store, sentence = open_store(config)
             known = {"store_hash": store.hash}
-    if kind_of(config) == "driving":
+    if kind_of(config) == "driving" and not is_trained(run_dir):
         with footprint.stage("encoding"):
             view = view_of(config)
+            before = footprint.facts.get("view_hash", view.hash)
+            if before != view.hash:
+                raise ValueError(
+                    f"{run_dir} began with another encoder than {config.encoder.init} holds now; bring that back, or "
+                    "begin anew with run=<name>"
+                )
+            footprint.note(view_hash=view.hash)
             encoded_store(store, view.hash, view.columns)
     footprint.note(data=sentence, **known, seed=config.seed, **machine())
     print(sentence)

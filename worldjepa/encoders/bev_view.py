@@ -31,7 +31,7 @@ class BevView(nn.Module):
         mounted: of the sensor above the road, m.
 
     Raises:
-        ValueError: the area is not of whole cells within the encoder's grid.
+        ValueError: the area is not of whole cells within the encoder's grid, or those are not square.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class BevView(nn.Module):
     ):
         super().__init__()
         self.encoder, self.sensor, self.frozen = encoder, sensor, frozen
+        if abs(encoder.grid.size[0] - encoder.grid.size[1]) > 1e-9:
+            raise ValueError(f"a view needs square cells, the encoder's grid has {tuple(encoder.grid.size[:2])} m")
         self.area = Area(tuple(area["x"]), tuple(area["y"]), encoder.grid.size[0] * encoder.stride)
         self.heights = tuple(height - mounted for height in heights)
         self.area.cut(torch.zeros(encoder.bev_shape), encoder.grid)  # says at once if it does not fit

@@ -77,9 +77,9 @@ def _drive_figures(jobs: list[dict[str, dict[str, list[float]]]]) -> dict[str, A
         return mean_figure([float(np.mean(job[who]["completion"])) for job in jobs], **target)
 
     def per_km(who: str) -> list[float]:
-        return [1000 * sum(job[who]["collided"]) / sum(job[who]["distance"]) for job in jobs]
+        return [1000 * sum(job[who]["collided"]) / max(sum(job[who]["distance"]), 1.0) for job in jobs]
 
-    ratios = [ours / blind for ours, blind in zip(per_km("driver"), per_km("blind"), strict=True)]
+    ratios = [ours / max(blind, 1e-9) for ours, blind in zip(per_km("driver"), per_km("blind"), strict=True)]
     figures = {
         "imitation_route_completion": completion("driver", at_least=0.8),
         "imitation_collisions_per_km": mean_figure(per_km("driver")),
@@ -102,24 +102,30 @@ def _seed(seed: int, steps: int, driver_steps: int, world_steps: int, alone: boo
     common = ("env=street", *STORE, f"seed={seed}")
     budget = (f"train.steps={steps}", "train.num_evaluations=1")
     scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget), SCANS_FILE, alone)
-    drives, summary = {}, FOLDER / f"drives-{seed}.json"
-    if not summary.is_file():
+    judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
+    driver, world = FOLDER / f"driver-{seed}", FOLDER / f"world-{seed}"
+    seconds = scans["seconds"]
+    words = ("policy=driver", *common, f"policy.encoder.init={run_dir}", f"train.steps={driver_steps}", *cores)
+    seconds += _timed("train_policy", (*words, f"out={driver}"), driver, alone)
+    words = ("policy=driver", f"policy.make.path={driver}", "measure=return", "evaluation.beside=[blind,expert]")
+    seconds += _timed("evaluate", (*words, *judged, f"out={driver}/judged"), driver / "judged", alone)
+    words = (*common, f"encoder.init={run_dir}", f"train.steps={world_steps}", *cores, "evaluation.beside=[]")
+    seconds += _timed("train_world_model", (*words, *judged, f"run_dir={world}"), world, alone)
+    drives = {}
+    for file in (driver / "judged" / RETURNS_FILE, world / RETURNS_FILE):
+        table = json.loads(file.read_text())["policies"]
+        drives |= {who: row["episodes"] for who, row in table.items()}
+    return {"scans": scans, "drives": drives, "seconds": seconds}
+
+
+def _timed(script: str, words: tuple[str, ...], folder: Path, alone: bool) -> float:
+    """Runs a script that writes ``folder``, unless it has; the s it took, of an interrupted one in its last sitting."""
+    took = folder / "seconds.json"
+    if not took.is_file():
         began = time.monotonic()
-        judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
-        driver = FOLDER / f"driver-{seed}"
-        words = ("policy=driver", *common, f"policy.encoder.init={run_dir}", f"train.steps={driver_steps}", *cores)
-        run_script("train_policy", (*words, f"out={driver}"), driver, not alone)
-        words = ("policy=driver", f"policy.make.path={driver}", "measure=return", "evaluation.beside=[blind,expert]")
-        run_script("evaluate", (*words, *judged, f"out={driver}/judged"), driver, not alone)
-        world = FOLDER / f"world-{seed}"
-        words = (*common, f"encoder.init={run_dir}", f"train.steps={world_steps}", *cores, "evaluation.beside=[]")
-        run_script("train_world_model", (*words, *judged, f"run_dir={world}"), world, not alone)
-        for file in (driver / "judged" / RETURNS_FILE, world / RETURNS_FILE):
-            table = json.loads(file.read_text())["policies"]
-            drives |= {who: row["episodes"] for who, row in table.items()}
-        write_text(summary, json.dumps({"drives": drives, "seconds": time.monotonic() - began}))
-    found = json.loads(summary.read_text())
-    return {"scans": scans, "drives": found["drives"], "seconds": scans["seconds"] + found["seconds"]}
+        run_script(script, words, folder, not alone)
+        write_text(took, json.dumps(time.monotonic() - began))
+    return json.loads(took.read_text())
 
 
 def _fine_figures(steps: int = 12) -> dict[str, Any]:

@@ -32,20 +32,20 @@ class Response(nn.Module):
     """
 
     SCALE = (1.0, 0.1)  # m/s and rad: changes of this size weigh alike
+    RANGE = (5.0, 0.3)  # m/s and rad: about half of what there is
 
     def __init__(self, raw_action_dim: int, width: int = 64):
         super().__init__()
-        self.norm = nn.BatchNorm1d(2 + raw_action_dim, affine=False)
         self.net = nn.Sequential(
             nn.Linear(2 + raw_action_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
         )
         self.register_buffer("scale", torch.tensor(self.SCALE), persistent=False)
+        self.register_buffer("range", torch.tensor(self.RANGE), persistent=False)
 
     def forward(self, felt: Tensor, action: Tensor) -> Tensor:
-        """(...,2), raw actions (...,A) -> (...,2) a step later."""
-        given = torch.cat([felt, action], -1)
-        change = self.net(self.norm(given.flatten(0, -2))).view(*felt.shape)
-        return felt + change * self.scale
+        """(...,2), raw actions (...,A), of order 1 -> (...,2) a step later; no car goes back."""
+        speed, steer = (felt + self.scale * self.net(torch.cat([felt / self.range, action], -1))).unbind(-1)
+        return torch.stack([speed.clamp_min(0), steer], -1)
 
 
 class BevWorld(nn.Module):
