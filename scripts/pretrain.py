@@ -58,7 +58,7 @@ def main(config: DictConfig) -> None:
             "pretrain_motion": run_motion,
             "pretrain_scans": run_scans,
         }[CONFIG](config)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:
         sys.exit(str(stop) or "stopped; repeat the command to go on")

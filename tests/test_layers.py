@@ -134,3 +134,19 @@ def test_a_cross_block_reads_its_context():
     assert not torch.allclose(block(x, context), block(x, context + 1))
     order = torch.randperm(5)
     torch.testing.assert_close(block(x, context[:, order]), block(x, context))  # a context is a set
+
+
+@pytest.mark.parametrize("additive", [False, True])
+def test_attention_weights_are_what_the_output_is_made_with(additive):
+    torch.manual_seed(0)
+    attention, x, context = Attention(D, heads=3), torch.randn(B, 5, D), torch.randn(B, P, D)
+    allowed = torch.rand(B, 5, P) < 0.7
+    allowed[..., 0] = True
+    mask = torch.zeros(B, 5, P).masked_fill(~allowed, -torch.inf) if additive else allowed
+    weights = attention.weights(x, mask, context)
+    assert weights.shape == (B, 3, 5, P) and torch.allclose(weights.sum(-1), torch.ones(B, 3, 5))
+    assert (weights.transpose(0, 1)[:, ~allowed] == 0).all()
+    values = torch.nn.functional.linear(context, attention.qkv.weight[-D:], attention.qkv.bias[-D:])
+    made = (weights @ values.view(B, P, 3, D // 3).transpose(1, 2)).transpose(1, 2).flatten(2)
+    assert torch.allclose(attention.out(made), attention(x, mask, context), atol=1e-5)
+    assert torch.allclose(attention.weights(x), attention.weights(x, context=x), atol=1e-6)

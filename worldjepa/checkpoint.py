@@ -187,14 +187,13 @@ def make_token_model(config):
     Returns:
         :class:`worldjepa.systems.masked.TokenModel`.
     """
-    from hydra.utils import instantiate
-
+    from worldjepa.config import build
     from worldjepa.systems.masked import TokenModel
 
-    tokenizer = instantiate(config["tokenizer"])
-    encoder = instantiate(config["encoder"], token_dim=tokenizer.token_dim, num_pinned=tokenizer.num_pinned)
+    tokenizer = build(config["tokenizer"])
+    encoder = build(config["encoder"], token_dim=tokenizer.token_dim, num_pinned=tokenizer.num_pinned)
     predictor = config.get("predictor")
-    predictor = None if predictor is None else instantiate(predictor, latent_dim=encoder.latent_dim)
+    predictor = None if predictor is None else build(predictor, latent_dim=encoder.latent_dim)
     return TokenModel(tokenizer, encoder, predictor, config["pool"])
 
 

@@ -10,6 +10,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -106,6 +107,22 @@ class RefinementSettings:
 
 RUN_SCHEMA = {"train": TrainSettings, "refinement": RefinementSettings}
 """What ``configs/train_world_model.yaml`` builds on, for hydra's config store."""
+
+
+def build(node: Any, *arguments: Any, **keywords: Any) -> Any:
+    """``hydra.utils.instantiate``, but a ValueError of what is built comes out as it is, without hydra's wrapping."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, *arguments, **keywords)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def checked_main(config_name: str, config_dir: Path) -> None:

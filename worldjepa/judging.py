@@ -214,7 +214,7 @@ def judge_samples(run_dir: Path, config: DictConfig) -> dict[str, float]:
     device = pick_device(config.train.device)
     results = measure_samples(model.to(device), untrained.to(device), train, held_out, config.probing)
     for measure in instantiate(config.get("measures", {})).values():
-        results |= measure(model, train, held_out, config.seed)
+        results |= measure(model, untrained, train, held_out, config.seed)
     losses = [row for row in read_metrics(run_dir) if "loss/mean_latent" in row][-NUM_LAST_LOSSES:]
     if losses:
         parts = (sum(row[f"loss/{name}"] for row in losses) for name in ("prediction", "mean_latent"))

@@ -6,6 +6,7 @@ Every module runs under ``torch.autocast``; normalisation and coordinates stay i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,6 +62,23 @@ class Attention(nn.Module):
             mask: broadcastable to (L,K) or (B,L,K), queries before keys; bool (True may attend) or float, added to
                 the logits.
         """
+        q, k, v = self._heads(x, context)
+        mask = None if mask is None else self._per_head(mask, q)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return self.out(rearrange(y, "b h l d -> b l (h d)"))
+
+    def weights(self, x: Tensor, mask: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        """How much ``x`` attends to what: (B,heads,L,K), every row sums to 1; arguments as in :meth:`forward`."""
+        q, k, _ = self._heads(x, context)
+        logits = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+        if mask is not None:
+            mask = self._per_head(mask, q)
+            logits = logits + mask if mask.is_floating_point() else logits.masked_fill(~mask, -torch.inf)
+        return logits.softmax(-1)
+
+    def _heads(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B,heads,L,d), keys and values (B,heads,K,d)."""
         if context is None:
             parts = self.qkv(x).chunk(3, -1)
         else:
@@ -68,14 +86,13 @@ class Attention(nn.Module):
             query = F.linear(x, weight[:inner], bias[:inner])
             parts = query, *F.linear(context, weight[inner:], bias[inner:]).chunk(2, -1)
         q, k, v = (rearrange(part, "b l (h d) -> b h l d", h=self.heads) for part in parts)
-        if mask is not None:
-            if mask.dim() == 3:
-                mask = mask[:, None]
-            if mask.is_floating_point():
-                mask = mask.to(q.dtype)
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.out(rearrange(y, "b h l d -> b l (h d)"))
+        return q, k, v
+
+    @staticmethod
+    def _per_head(mask: Tensor, query: Tensor) -> Tensor:
+        """As scores (B,heads,L,K) broadcast, in the type of ``query`` where it is added to them."""
+        mask = mask[:, None] if mask.dim() == 3 else mask
+        return mask.to(query.dtype) if mask.is_floating_point() else mask
 
 
 class Block(nn.Module):
@@ -175,10 +192,12 @@ class CrossBlock(Block):
         self.cross_norm = nn.LayerNorm(width, eps=1e-6)
         self.cross = Attention(width, heads, dropout=dropout)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """(B,L,D), (B,K,D) -> (B,L,D)."""
-        x = x + self.attention(self.norm1(x))
-        x = x + self.cross(self.cross_norm(x), context=context)
+    def forward(
+        self, x: Tensor, context: Tensor, mask: Tensor | None = None, context_mask: Tensor | None = None
+    ) -> Tensor:
+        """(B,L,D), (B,K,D) -> (B,L,D), given masks as in :class:`Attention`, of ``x`` and of the context."""
+        x = x + self.attention(self.norm1(x), mask)
+        x = x + self.cross(self.cross_norm(x), context_mask, context)
         return x + self.mlp(self.norm2(x))
 
 
@@ -220,6 +239,8 @@ class SinCosCoordinates(nn.Module):
 class LearnedCoordinates(nn.Module):
     """Learned embedding of coordinates (...,C) -> (...,D): linear, or an MLP with one hidden layer.
 
+    Biases start at 0: a constant would be most of the embedding, and hide at first where a token is.
+
     Args:
         num_coords: C.
         width: D.
@@ -232,6 +253,9 @@ class LearnedCoordinates(nn.Module):
             self.map = nn.Linear(num_coords, width)
         else:
             self.map = nn.Sequential(nn.Linear(num_coords, hidden), nn.GELU(), nn.Linear(hidden, width))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
 
     def forward(self, coords: Tensor) -> Tensor:
         return self.map(coords)

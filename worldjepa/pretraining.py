@@ -6,18 +6,24 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from hydra.utils import instantiate
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from worldjepa.checkpoint import CONFIG_FILE, STATE_FILE, make_token_model, start_from
-from worldjepa.config import LoopSettings
+from worldjepa.config import LoopSettings, build
 from worldjepa.datasets.samples import Samples
 from worldjepa.evaluation.frozen import measure_features
 from worldjepa.training import train, write_model
 
 NUM_WATCHED = 1500
 """Samples on each side of the probe while training."""
+
+# ``${found:worldjepa.datasets.tables.table_columns,${.path},...}`` in a configuration is what the function says of the
+# user's files, such as their columns. A run keeps the answer: its model is built again without the files.
+OmegaConf.register_new_resolver(
+    "found", lambda function, *arguments: get_method(function)(*arguments), replace=True, use_cache=True
+)
 
 
 def open_samples(config: DictConfig) -> tuple[Samples, Samples]:
@@ -26,7 +32,7 @@ def open_samples(config: DictConfig) -> tuple[Samples, Samples]:
     Raises:
         ValueError: files that are not there or cannot be read.
     """
-    train_samples, held_out = instantiate(config.data.source, seed=config.seed)
+    train_samples, held_out = build(config.data.source, seed=config.seed)
     return train_samples, held_out
 
 
@@ -46,7 +52,7 @@ def build_samples_system(config: DictConfig, samples: Samples) -> nn.Module:
     model = make_token_model(config)
     if hasattr(model.tokenizer, "fit"):
         model.tokenizer.fit(samples.observation)
-    return instantiate(config.system, model=model)
+    return build(config.system, model=model)
 
 
 def train_on_samples(run_dir: str) -> None:

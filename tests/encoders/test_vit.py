@@ -72,3 +72,22 @@ def test_world_model_encoder_gives_each_frame_its_own_latents(pool, expected):
 def test_unknown_pool_is_refused():
     with pytest.raises(ValueError, match="'cls', 'mean' or 'tokens', got 'max'"):
         VitEncoder(8, 4, WIDTH, 1, 3, D, pool="max")
+
+
+def test_pinned_attention_is_that_of_the_first_pinned_token_in_the_last_block():
+    encoder, full = Vit(D, WIDTH, depth=2, heads=3, num_pinned=2).eval(), tokens(num_pinned=2)
+    full.valid[0, 7:9] = False
+    seen = []
+    last = encoder.transformer.blocks[-1].attention
+    hook = last.register_forward_hook(lambda module, inputs, _: seen.append(module.weights(*inputs)))
+    encoder(full)
+    hook.remove()
+    found = encoder.pinned_attention(full)
+    assert found.shape == (B, P) and torch.allclose(found.sum(1), torch.ones(B))
+    assert torch.allclose(found, seen[0].mean(1)[:, 0], atol=1e-6)
+    assert (found[0, 7:9] == 0).all() and (found[1] > 0).all()
+
+
+def test_nothing_pinned_pays_no_attention():
+    with pytest.raises(ValueError, match=r"set tokenizer.num_pinned=1"):
+        Vit(D, WIDTH, depth=1, heads=3).pinned_attention(tokens())

@@ -1,4 +1,4 @@
-"""A driver that plans: on a road that it sees as it is, it goes, stops in time, passes, and does not depend on others."""
+"""A driver that plans: on a road that it sees as it is, it goes, stops in time and passes, alone or beside others."""
 
 import numpy as np
 import pytest

@@ -60,6 +60,31 @@ class Vit(nn.Module):
         """
         if keep is not None:
             tokens = select(tokens, keep)
+        return replace(tokens, values=self.transformer(self._embedded(tokens), mask=self.mask(tokens)))
+
+    def mask(self, tokens: TokenSet) -> Tensor:
+        """Which tokens look at which others: bool, broadcastable to (B,P,P), queries before keys."""
+        return padding_mask(tokens.valid)
+
+    def pinned_attention(self, tokens: TokenSet) -> Tensor:
+        """How much the first pinned token (CLS) looks at every token in the last block: (B,P), the mean over heads.
+
+        Rows sum to 1; padding gets 0.
+
+        Raises:
+            ValueError: no token is pinned.
+        """
+        if not len(self.pinned):
+            raise ValueError("pinned_attention is a pinned token's, got num_pinned=0; set tokenizer.num_pinned=1")
+        x, mask = self._embedded(tokens), self.mask(tokens)
+        *earlier, last = self.transformer.blocks
+        for block in earlier:
+            x = block(x, mask=mask)
+        x = last.norm1(x)
+        return last.attention.weights(x[:, :1], mask[:, :1], context=x).mean(1)[:, 0]
+
+    def _embedded(self, tokens: TokenSet) -> Tensor:
+        """(B,P,D), what the first block is given."""
         if tokens.values.shape[-1] != self.token_dim:
             raise ValueError(f"token_dim is {self.token_dim}, got tokens of {tokens.values.shape[-1]}; set token_dim")
         num_pinned = len(self.pinned)
@@ -72,7 +97,7 @@ class Vit(nn.Module):
         if num_pinned:
             pinned = self.pinned.to(x.dtype).expand(len(x), -1, -1)
             x = torch.cat([pinned, x[:, num_pinned:]], dim=1)
-        return replace(tokens, values=self.transformer(x, mask=padding_mask(tokens.valid)))
+        return x
 
 
 class VitEncoder(nn.Module):

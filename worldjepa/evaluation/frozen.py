@@ -127,6 +127,8 @@ def measure_features(
 def raw_score(kind: str, model: TokenModel, train: Samples, held_out: Samples) -> float:
     """Of a probe that is given the tokens' contents themselves, or their principal components where they are many."""
     parts = [_contents(model, part.observation) for part in (train, held_out)]
+    used = parts[0].std(0) > 0
+    parts = [part[:, used] for part in parts]
     if parts[0].shape[1] > MOST_RAW:
         from sklearn.decomposition import PCA
 

@@ -63,11 +63,11 @@ class MultiBlock:
         short = torch.ones(len(valid), dtype=torch.bool)
         for _ in range(self.max_draws):
             num_short = int(short.sum())
-            new = self._blocks(
+            new = rectangles(
                 place, free, (num_short, self.num_targets), self.target_scale, self.target_aspect, generator
             )
             new = new & valid[short][:, None]
-            large = self._blocks(place, free, (num_short,), self.context_scale, (1.0, 1.0), generator)
+            large = rectangles(place, free, (num_short,), self.context_scale, (1.0, 1.0), generator)
             context[short] = large & valid[short] & ~new.any(1)
             targets[short] = new
             short = context.sum(-1) < self.min_keep
@@ -81,21 +81,30 @@ class MultiBlock:
         device = tokens.values.device
         return Masks((context | tokens.pinned.cpu()).to(device), targets.to(device))
 
-    @staticmethod
-    def _blocks(
-        place: Tensor, free: Tensor, shape: tuple[int, ...], scale: Range, aspect: Range, generator: torch.Generator
-    ) -> Tensor:
-        """bool (*shape,P): random rectangles of the given areas and aspects, always at least one token."""
-        height, width = (place[free].amax(0) + 1).tolist()
 
-        def uniform(low: float, high: float) -> Tensor:
-            return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device).cpu()
+def rectangles(
+    place: Tensor, free: Tensor, shape: tuple[int, ...], scale: Range, aspect: Range, generator: torch.Generator
+) -> Tensor:
+    """Random rectangles of tokens, always at least one of them.
 
-        area, ratio = uniform(*scale) * height * width, uniform(*aspect)
-        rows = (area * ratio).sqrt().round().clamp(1, height)
-        columns = (area / ratio).sqrt().round().clamp(1, width)
-        top = (uniform(0, 1) * (height - rows + 1)).floor()
-        left = (uniform(0, 1) * (width - columns + 1)).floor()
-        first = torch.stack([top, left], -1)[..., None, :]
-        last = torch.stack([top + rows, left + columns], -1)[..., None, :]
-        return ((place >= first) & (place < last)).all(-1) & free
+    Args:
+        place: (P,2) rows and columns from 0; ``free``: bool (P,), False for tokens that belong to no rectangle.
+        shape: of the rectangles.
+        scale: range of a rectangle's area over the whole; ``aspect``: of its height over its width.
+
+    Returns:
+        bool (*shape,P).
+    """
+    height, width = (place[free].amax(0) + 1).tolist()
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device).cpu()
+
+    area, ratio = uniform(*scale) * height * width, uniform(*aspect)
+    rows = (area * ratio).sqrt().round().clamp(1, height)
+    columns = (area / ratio).sqrt().round().clamp(1, width)
+    top = (uniform(0, 1) * (height - rows + 1)).floor()
+    left = (uniform(0, 1) * (width - columns + 1)).floor()
+    first = torch.stack([top, left], -1)[..., None, :]
+    last = torch.stack([top + rows, left + columns], -1)[..., None, :]
+    return ((place >= first) & (place < last)).all(-1) & free
