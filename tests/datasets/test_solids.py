@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from worldjepa.datasets.solids import SOLID_NAMES, SOLIDS, TOLERANCE, Solid, random_solids, solid_of_sample
+from worldjepa.datasets import solids
+from worldjepa.datasets.solids import (
+    SOLID_NAMES,
+    SOLIDS,
+    TOLERANCE,
+    Solid,
+    load_solids,
+    random_solids,
+    solid_of_sample,
+)
 
 
 def solid_named(name, seed=3):
@@ -59,3 +68,15 @@ def test_sizes_that_cannot_be_are_refused():
         random_solids(1, seed=0, num_points=3)
     with pytest.raises(ValueError, match=r"seed must be a whole number >= 0, got -1"):
         random_solids(1, seed=-1)
+
+
+def test_solids_are_kept_and_the_held_out_ones_are_others(tmp_path, monkeypatch):
+    train, held_out = load_solids(4, num_train=3, num_held_out=2, num_points=16, folder=tmp_path)
+    assert train.observation["points"].shape == (3, 16, 3) and len(held_out) == 2 and train.names == SOLID_NAMES
+    points, labels = random_solids(3, 8, 16)
+    assert torch.equal(train.observation["points"], points["points"]) and torch.equal(train.labels, labels)
+    assert not torch.equal(train.observation["points"][:2], held_out.observation["points"])
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(solids, "draw_solid", None)  # not made again
+    again, _ = load_solids(4, num_train=3, num_held_out=2, num_points=16, folder=tmp_path)
+    assert torch.equal(train.observation["points"], again.observation["points"])
