@@ -11,7 +11,9 @@ from worldjepa.datasets.lead_fields import (
     ELECTRODE_PLACES,
     RADIUS,
     RATE,
+    electrode_places,
     lead_field,
+    load_eeg,
     oscillation_of_sample,
     random_eeg,
 )
@@ -96,3 +98,17 @@ def test_what_cannot_be_is_refused():
         lead_field(np.array([[0, 0, 1.0]]))
     with pytest.raises(ValueError, match="on the unit sphere"):
         lead_field(np.zeros((1, 3)), electrodes=np.array([[0, 0, 0.9]]))
+
+
+def test_electrodes_are_found_by_their_names_old_ones_too():
+    places = electrode_places(["cz", "T3", "P8", "Fp1"])
+    assert places == [ELECTRODE_PLACES[ELECTRODE_NAMES.index(name)].tolist() for name in ("Cz", "T7", "P8", "Fp1")]
+    with pytest.raises(ValueError, match=r"'Fpz' is no electrode of the 10-20 system.*did you mean 'Fz'"):
+        electrode_places(["Cz", "Fpz"])
+
+
+def test_loaded_parts_are_of_seeds_of_their_own():
+    train, held_out = load_eeg(3, num_train=6, num_held_out=4, num_samples=256)
+    assert train.observation["eeg"].shape == (6, 19, 256) and len(held_out) == 4 and train.names == CLASS_NAMES
+    assert torch.equal(train.observation["eeg"], random_eeg(6, 6)[0]["eeg"])
+    assert torch.equal(held_out.observation["eeg"], random_eeg(4, 7)[0]["eeg"])

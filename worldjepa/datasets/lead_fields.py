@@ -6,13 +6,17 @@ right, y front, z up. Moments are in nA m, potentials in uV against the mean ove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from worldjepa.datasets.numbered import at_least, sample_rng, sample_rngs
+from worldjepa.datasets.samples import Samples, generated
+from worldjepa.datasets.splits import check_known
 
 RATE = 128  # Hz
 RADIUS = 0.09  # m, of the head
@@ -54,6 +58,31 @@ REGION_PLACES = _places(REGIONS)
 """float64 (6,3), middles of the regions, on the unit sphere."""
 CLASS_NAMES = tuple(f"{region} {band}" for region in REGIONS for band in BANDS)
 """What the labels 0, 1, ... stand for."""
+OLDER_NAMES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+"""Of the same places, before 1991."""
+
+
+def electrode_places(names: Sequence[str]) -> list[list[float]]:
+    """Rows (x, y, z) in radii of the head, of electrodes of the 10-20 system, in any order.
+
+    Raises:
+        ValueError: another name; ``mne.channels.make_standard_montage`` knows more places.
+    """
+    known = {name.lower(): place.tolist() for name, place in zip(ELECTRODE_NAMES, ELECTRODE_PLACES, strict=True)}
+    known |= {old.lower(): known[new.lower()] for old, new in OLDER_NAMES.items()}
+    for name in names:
+        if name.lower() not in known:
+            check_known(name, [*ELECTRODE_NAMES, *OLDER_NAMES], "electrode of the 10-20 system")
+    return [known[name.lower()] for name in names]
+
+
+def load_eeg(seed: int, num_train: int, num_held_out: int, num_samples: int = 256) -> tuple[Samples, Samples]:
+    """(train, held_out) of :func:`random_eeg`, ``eeg`` float32 (N,19,num_samples) at 128 Hz, uV.
+
+    Raises:
+        ValueError: a size or seed that cannot be.
+    """
+    return generated(partial(random_eeg, num_samples=num_samples), seed, num_train, num_held_out, CLASS_NAMES)
 
 
 def lead_field(places: np.ndarray, electrodes: np.ndarray = ELECTRODE_PLACES) -> np.ndarray:
