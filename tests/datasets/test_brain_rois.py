@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,10 @@ import torch
 from worldjepa.datasets.brain_rois import (
     MEMORY,
     connectivity_gradients,
+    generated_connectivity,
+    gradient_table,
     latents_of_sample,
+    load_rois,
     network_loadings,
     random_rois,
     roi_places,
@@ -65,3 +71,47 @@ def test_what_cannot_be_is_refused():
         connectivity_gradients(np.ones((5, 5)), 4)
     with pytest.raises(ValueError, match="fall apart"):
         connectivity_gradients(np.kron(np.eye(2), np.ones((4, 4))), 2, kept=0.5)
+
+
+def test_the_connectivity_of_all_samples_is_that_of_many():
+    rois = random_rois(200, seed=4, num_rois=60)[0]["rois"].double().numpy()
+    covariance = np.mean([np.cov(x) for x in rois], 0)
+    std = np.sqrt(covariance.diagonal())
+    assert generated_connectivity(60) == pytest.approx(covariance / np.outer(std, std), abs=0.06)
+
+
+def test_shuffled_coordinates_are_those_of_other_regions():
+    connectivity = generated_connectivity(40)
+    table, shuffled = gradient_table(connectivity, 5), gradient_table(connectivity, 5, shuffle_seed=1)
+    assert table.shape == (40, 5) and table.dtype == torch.float32
+    whose = (shuffled[:, None] == table).all(-1).int().argmax(1)
+    assert torch.equal(shuffled, table[whose]) and sorted(whose.tolist()) == list(range(40))
+    assert (whose != torch.arange(40)).float().mean() > 0.8
+    assert not torch.equal(shuffled, gradient_table(connectivity, 5, shuffle_seed=2))
+
+
+def test_the_source_has_both_parts_and_names():
+    train, held_out = load_rois(3, num_rois=20, num_samples=16, num_train=9, num_held_out=5)
+    assert train.observation["rois"].shape == (9, 20, 16) and len(held_out) == 5 and len(train.names) == 6
+
+
+# Parcels of Schaefer's 400 in their order: seven networks of the left hemisphere, then of the right one.
+SCHAEFER = [31, 37, 23, 22, 13, 22, 52, 30, 40, 23, 25, 13, 30, 39]
+VISUAL, SOMATOMOTOR, DEFAULT = 0, 1, 6
+
+
+def test_gradients_of_a_real_cortex_separate_its_networks():
+    """The first runs from sensory and motor regions to the default network, the second from motor to visual ones."""
+    data = Path(os.environ.get("WORLDJEPA_DATA", Path(__file__).parents[3] / "shared/data"))
+    path = data / "fmri/schaefer_400_mean_connectivity_matrix.csv"
+    if not path.is_file():
+        pytest.skip(f"needs {path}: the mean connectivity of Schaefer's 400 parcels")
+    gradients = connectivity_gradients(np.loadtxt(path, delimiter=","), 3)
+    network = np.repeat(np.arange(14) % 7, SCHAEFER)
+    means = np.stack([gradients[network == number].mean(0) for number in range(7)])
+    assert means[:, 0].argmin() == SOMATOMOTOR and means[:, 0].argmax() == DEFAULT
+    assert means[:, 1].argmin() == SOMATOMOTOR and means[:, 1].argmax() == VISUAL
+    explained = (means[network] - gradients.mean(0)).var(0) / gradients.var(0)
+    assert explained[0] > 0.8 and explained[1] > 0.8  # about 0.86 and 0.88
+    nearest = (np.linalg.norm(gradients[:, None] - gradients, axis=-1) + 99 * np.eye(400)).argmin(1)
+    assert (network[nearest] == network).mean() > 0.7  # about 0.78; 0.16 by chance

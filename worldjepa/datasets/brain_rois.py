@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from worldjepa.datasets.numbered import at_least, sample_rng, sample_rngs
+from worldjepa.datasets.samples import Samples, generated
 
 NUM_NETWORKS = 6  # and classes: which network is up
 WIDTH = 0.6  # of a network's loading around its middle, radii of the sphere
@@ -74,6 +75,50 @@ def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 1
         courses.append(rois.astype(np.float32))
         labels.append(label)
     return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
+
+
+def load_rois(seed: int, num_rois: int, num_samples: int, num_train: int, num_held_out: int) -> tuple[Samples, Samples]:
+    """(train, held_out) of :func:`random_rois`; which network is up is the label."""
+    names = [f"network {number}" for number in range(NUM_NETWORKS)]
+    return generated(
+        lambda count, seed: random_rois(count, seed, num_rois, num_samples), seed, num_train, num_held_out, names
+    )
+
+
+def generated_connectivity(num_rois: int) -> np.ndarray:
+    """float64 (R,R): correlations of the regions of :func:`random_rois` over all samples that there could be.
+
+    Raises:
+        ValueError: fewer regions than networks.
+    """
+    at_least("num_rois", num_rois, NUM_NETWORKS)
+    loadings = network_loadings(roi_places(num_rois))
+    power = 1 + (UP**2 - 1) / NUM_NETWORKS  # of a network, which is up in one of six samples
+    covariance = power * loadings @ loadings.T + NOISE**2 * np.eye(num_rois)
+    std = np.sqrt(covariance.diagonal())
+    return covariance / np.outer(std, std)
+
+
+def gradient_table(
+    connectivity: np.ndarray, num_gradients: int = 30, kept: float = 0.1, shuffle_seed: int | None = None
+) -> Tensor:
+    """:func:`connectivity_gradients` for :class:`worldjepa.encoders.region_coordinates.RegionCoordinates`.
+
+    Args:
+        connectivity, num_gradients, kept: see there; Brain-JEPA takes 30 gradients (arXiv:2409.19407).
+        shuffle_seed: where it is a number, every region gets the coordinates of another, drawn by it: as much to learn
+            from, and nothing about the brain, to compare with.
+
+    Returns:
+        float32 (R,num_gradients).
+
+    Raises:
+        ValueError: see there.
+    """
+    table = connectivity_gradients(connectivity, num_gradients, kept)
+    if shuffle_seed is not None:
+        table = table[np.random.default_rng(shuffle_seed).permutation(len(table))]
+    return torch.from_numpy(table.astype(np.float32))
 
 
 def connectivity_gradients(connectivity: np.ndarray, num_gradients: int, kept: float = 0.1) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""The user's own courses of brain regions: a folder with one file per subject, and a list of subjects with labels.
+
+Such files come from NIfTI pictures by an atlas, for instance by nilearn's NiftiLabelsMasker and numpy.save.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from worldjepa.datasets.samples import Samples, split_samples
+from worldjepa.datasets.tables import read_column, read_labels
+
+SUFFIXES = (".npy", ".csv")
+
+
+def load_roi_folder(
+    seed: int,
+    folder: str | Path,
+    labels: str | Path,
+    label: str,
+    num_samples: int,
+    volumes_first: bool = True,
+    held_out: float = 0.25,
+) -> tuple[Samples, Samples]:
+    """Courses of regions of the subjects in a list.
+
+    Args:
+        seed: of the split.
+        folder: holds ``<subject>.npy`` or ``<subject>.csv`` for every subject in the list.
+        labels: a CSV or Parquet file with a column ``subject``.
+        label: its column that probes shall read off: classes or a quantity, see
+            :func:`worldjepa.datasets.tables.load_table`.
+        num_samples: T, the first so many volumes of everybody are taken.
+        volumes_first: whether rows of the files are volumes, as nilearn writes them, or regions.
+        held_out: share of the second part.
+
+    Returns:
+        training and held-out subjects, rois float32 (N,R,T), NaN where a file has it.
+
+    Raises:
+        ValueError: a file that is not there, holds no such table, or has fewer volumes or other regions than the rest.
+    """
+    courses = []
+    for path in subject_files(folder, labels):
+        rois = read_courses(path, volumes_first)
+        if rois.shape[1] < num_samples:
+            raise ValueError(
+                f"{path}: has {rois.shape[1]} volumes, expected num_samples ({num_samples}) or more; leave the subject "
+                "out, lower data.num_samples, or set data.volumes_first if the file is the other way round"
+            )
+        if courses and len(rois) != len(courses[0]):
+            raise ValueError(f"{path}: has {len(rois)} regions, the files before it {len(courses[0])}; use one atlas")
+        courses.append(rois[:, :num_samples])
+    found, names = read_labels(read_column(labels, label), f"{labels}: label {label!r}")
+    return split_samples(Samples({"rois": torch.from_numpy(np.stack(courses))}, found, names), seed, held_out)
+
+
+def count_regions(folder: str | Path, labels: str | Path, volumes_first: bool = True) -> int:
+    """R of the first subject; arguments and errors as of :func:`load_roi_folder`."""
+    return len(read_courses(subject_files(folder, labels)[0], volumes_first))
+
+
+def folder_connectivity(
+    folder: str | Path, labels: str | Path, volumes_first: bool = True, matrix: str | Path | None = None
+) -> np.ndarray:
+    """float64 (R,R): correlations of regions, the mean of all subjects of a folder, or those in a file.
+
+    Subjects that are held out have a part in the mean, without their labels.
+
+    Args:
+        folder, labels, volumes_first: see :func:`load_roi_folder`.
+        matrix: ``.npy`` or ``.csv`` of an atlas's connectivity in the same order of regions, in place of the folder's.
+
+    Raises:
+        ValueError: files as in :func:`load_roi_folder`, a region that is missing or constant in all subjects, or a
+            matrix that is not square.
+    """
+    if matrix is not None:
+        found = _read(Path(matrix))
+        if found.shape[0] != found.shape[1] or not np.isfinite(found).all():
+            raise ValueError(f"{matrix}: expected a finite square matrix, one row per region, got {found.shape}")
+        return found
+    total, count = 0.0, 0
+    for path in subject_files(folder, labels):
+        rois = read_courses(path, volumes_first).astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = np.corrcoef(rois)  # NaN where a region is missing or constant
+        if np.shape(total) not in ((), found.shape):
+            raise ValueError(f"{path}: has {len(found)} regions, the files before it {len(total)}; use one atlas")
+        total, count = total + np.nan_to_num(found), count + np.isfinite(found)
+    if not count.all():
+        raise ValueError(
+            f"{folder}: region {int((count == 0).sum(1).argmax())} (from 0) is missing or constant in all subjects, or "
+            "wherever another is not; leave it out"
+        )
+    return total / count
+
+
+def subject_files(folder: str | Path, labels: str | Path) -> list[Path]:
+    """The file of every subject in the list, in its order.
+
+    Raises:
+        ValueError: no list, no column ``subject``, or a subject that is there twice or has no file.
+    """
+    subjects = [str(subject) for subject in read_column(labels, "subject").to_pylist()]
+    twice = sorted({subject for subject in subjects if subjects.count(subject) > 1})
+    if twice:
+        raise ValueError(f"{labels}: subject {twice[0]!r} is there more than once")
+    paths = []
+    for subject in subjects:
+        there = [path for suffix in SUFFIXES if (path := Path(folder) / f"{subject}{suffix}").is_file()]
+        if len(there) != 1:
+            raise ValueError(
+                f"{Path(folder) / subject}: expected one of {subject}.npy and {subject}.csv, found {len(there)}; "
+                f"{labels} names the subject"
+            )
+        paths += there
+    return paths
+
+
+def read_courses(path: str | Path, volumes_first: bool = True) -> np.ndarray:
+    """float32 (R,T) of one subject's file, NaN where it has it.
+
+    Args:
+        path: ``.npy``, or ``.csv`` separated by commas, whose first line may name the columns.
+        volumes_first: whether its rows are volumes.
+
+    Raises:
+        ValueError: no such table of numbers, or infinite ones.
+    """
+    table = _read(Path(path))
+    if np.isinf(table).any():
+        raise ValueError(f"{path}: holds infinite numbers; give nan where a region is missing")
+    return np.ascontiguousarray(table.T if volumes_first else table, np.float32)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        if path.suffix == ".npy":
+            table = np.load(path, allow_pickle=False)
+        else:
+            with open(path, encoding="utf-8-sig") as file:
+                first = file.readline()
+                if not first.strip():
+                    raise ValueError("its first line is empty")
+                named = not _is_numbers(first)
+                file.seek(0)
+                table = np.loadtxt(file, delimiter=",", skiprows=int(named), ndmin=2)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a table of numbers ({error})") from None
+    if table.ndim != 2 or not table.size or not np.issubdtype(table.dtype, np.number) or np.iscomplexobj(table):
+        raise ValueError(f"{path}: expected a table of volumes and regions, got {table.dtype} {table.shape}")
+    return table.astype(np.float64)
+
+
+def _is_numbers(line: str) -> bool:
+    try:
+        [float(word) for word in line.split(",")]
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""What latents of a table's rows are worth beside its columns: readers that are not linear, and trees."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from worldjepa.datasets.samples import Samples
+from worldjepa.evaluation.frozen import BATCH, encode_samples
+from worldjepa.systems.masked import TokenModel
+from worldjepa.types import Observation
+
+
+def measure_readers(
+    model: TokenModel, untrained: TokenModel, train: Samples, held_out: Samples, seed: int, hidden: int = 64
+) -> dict[str, float]:
+    """Held-out accuracy of classes, or R2 of a quantity, of readers that learn from labels.
+
+    Args:
+        model, untrained: after and before its training, with a :class:`worldjepa.tokenizers.table.TableTokenizer`; they
+            stay as they are.
+        train, held_out: rows with labels to learn from, and to be scored on.
+        seed: of the readers.
+        hidden: width of the hidden layer of the MLP, which is scikit-learn's with its own settings throughout.
+
+    Returns:
+        - ``mlp_features`` of the model's features,
+        - ``mlp_columns`` of the latents of all columns beside each other, which the paper's readers get
+          (arXiv:2410.05016), zeros where a value is missing, and ``random_mlp_columns`` of the untrained model's,
+        - ``mlp_raw`` of the columns themselves, standardised or one-hot,
+        - ``boosted_raw`` of gradient-boosted trees on the columns as they are.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    parts = train.observation, held_out.observation
+    inputs = {
+        "mlp_features": [encode_samples(model, part).numpy() for part in parts],
+        "mlp_columns": [_latents(model, part) for part in parts],
+        "random_mlp_columns": [_latents(untrained, part) for part in parts],
+        "mlp_raw": [_columns(model, part) for part in parts],
+    }
+    labels, held_out_labels = train.labels.numpy(), held_out.labels.numpy()
+    quantity = train.labels.is_floating_point()
+    found = {}
+    for name, (features, held_out_features) in inputs.items():
+        reader = _mlp(quantity, hidden, seed).fit(features, labels)
+        found[name] = float(reader.score(held_out_features, held_out_labels))
+    boosted = HistGradientBoostingRegressor if quantity else HistGradientBoostingClassifier
+    categories = ~model.tokenizer.is_number.cpu().numpy()
+    reader = boosted(categorical_features=categories if categories.any() else None, random_state=seed)
+    reader.fit(parts[0]["table"].numpy(), labels)
+    return {**found, "boosted_raw": float(reader.score(parts[1]["table"].numpy(), held_out_labels))}
+
+
+def _mlp(quantity: bool, hidden: int, seed: int):
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    settings = {"hidden_layer_sizes": (hidden,), "max_iter": 2000, "random_state": seed}
+    if not quantity:
+        return make_pipeline(StandardScaler(), MLPClassifier(**settings))
+    # A quantity is standardised too: the settings are made for outputs around 1.
+    reader = TransformedTargetRegressor(MLPRegressor(**settings), transformer=StandardScaler())
+    return make_pipeline(StandardScaler(), reader)
+
+
+@torch.no_grad()
+def _latents(model: TokenModel, observation: Observation) -> np.ndarray:
+    """(N, columns * D)."""
+    device, found = next(model.parameters()).device, []
+    for start in range(0, len(observation["table"]), BATCH):
+        latent = model.encoder(model.tokenizer({"table": observation["table"][start : start + BATCH].to(device)}))
+        kept = (latent.values * latent.valid[..., None])[:, ~latent.pinned]
+        found.append(kept.flatten(1).float().cpu())
+    return torch.cat(found).numpy()
+
+
+@torch.no_grad()
+def _columns(model: TokenModel, observation: Observation) -> np.ndarray:
+    """(N, token_dim): every column has places of its own in the contents, so their sum holds them all."""
+    device = next(model.parameters()).device
+    tokens = model.tokenizer({"table": observation["table"].to(device)})
+    return tokens.values.sum(1).cpu().numpy()
