@@ -1,0 +1,99 @@
+"""What fits together has a low energy: pictures with their own captions against pictures with others'."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from worldjepa.datasets.samples import Samples
+from worldjepa.evaluation.frozen import BATCH
+from worldjepa.samplers.masks import Sampler
+from worldjepa.systems.masked import TokenModel
+from worldjepa.tokens import take
+from worldjepa.types import Observation
+
+MAX_DRAWS = 100
+
+
+@torch.no_grad()
+def pair_energies(
+    model: TokenModel, observation: Observation, sampler: Sampler, num_masks: int = 8, seed: int = 0
+) -> Tensor:
+    """How badly what is hidden of each sample is predicted from the rest: float32 (N,), on the CPU.
+
+    The energy is the squared error against the encoder's own latents of the whole sample, scaled to mean 0 and variance
+    1 each, the mean over their numbers, over all hidden tokens of a mask, and over masks. At the end of training the
+    encoder is where its average, the target of training, is.
+
+    Args:
+        num_masks: drawn per sample; the same for the same ``seed`` and number of samples.
+    """
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    generator, found = torch.Generator().manual_seed(seed), []
+    for start in range(0, len(next(iter(observation.values()))), BATCH):
+        tokens = model.tokenizer({name: x[start : start + BATCH].to(device) for name, x in observation.items()})
+        latent = model.encoder(tokens).values
+        latent = F.layer_norm(latent, latent.shape[-1:]).float()
+        energies = []
+        for _ in range(num_masks):
+            prediction, index, valid = model.predict(tokens, sampler(tokens, generator, 1.0, None))
+            rows = len(index) // len(latent)
+            error = (prediction.float() - take(latent.repeat_interleave(rows, 0), index)).square().mean(-1)
+            error, valid = (x.reshape(len(latent), -1) for x in (error * valid, valid))
+            energies.append(error.sum(1) / valid.sum(1))
+        found.append(torch.stack(energies).mean(0).cpu())
+    model.train(was_training)
+    return torch.cat(found)
+
+
+def mismatched(captions: Tensor, seed: int) -> Tensor:
+    """int64 (N,): for every sample another one, drawn at random among those with another caption (N,L).
+
+    Raises:
+        ValueError: hardly any two captions differ.
+    """
+    generator, count = torch.Generator().manual_seed(seed), len(captions)
+    other = torch.arange(count)
+    for _ in range(MAX_DRAWS):
+        same = (captions == captions[other]).all(1)
+        if not same.any():
+            return other
+        other[same] = torch.randint(count, (int(same.sum()),), generator=generator)
+    raise ValueError(f"captions must differ, got {len(captions.unique(dim=0))} different ones of {count}")
+
+
+def measure_energies(
+    model: TokenModel,
+    untrained: TokenModel,
+    train: Samples,
+    held_out: Samples,
+    seed: int,
+    sampler: Sampler,
+    num_masks: int = 8,
+    name: str = "caption",
+) -> dict[str, float]:
+    """Do energies tell matched pairs from mismatched ones? Both are held out, and asked with the same masks.
+
+    Args:
+        model: trained, and ``untrained``: with the weights that it started from.
+        sampler: hides parts of the pictures and no word; it should leave little to see.
+        name: of the observation that is exchanged between samples.
+
+    Returns:
+        ``energy_auc`` of the energy as a sign of a mismatch, and ``energy_choice``, the share of pictures whose own
+        caption has a lower energy than another one; ``random_energy_auc`` and ``random_energy_choice`` of the
+        untrained model. Chance is 0.5 for all.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    right = held_out.observation
+    wrong = {**right, name: right[name][mismatched(right[name], seed)]}
+    found = {}
+    for prefix, one in (("", model), ("random_", untrained)):
+        low, high = (pair_energies(one, observation, sampler, num_masks, seed) for observation in (right, wrong))
+        is_wrong = torch.arange(2 * len(low)) >= len(low)
+        found[f"{prefix}energy_auc"] = float(roc_auc_score(is_wrong.numpy(), torch.cat([low, high]).numpy()))
+        found[f"{prefix}energy_choice"] = float((low < high).float().mean())
+    return found
