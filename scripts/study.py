@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from worldjepa.runs import machine
-from worldjepa.studies import act_jepa, ad_l_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, variants
+from worldjepa.studies import act_jepa, ad_l_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, static, variants
 from worldjepa.studies.record import write_result
 from worldjepa.studies.tables import update_tables
 
@@ -67,6 +67,7 @@ STUDIES = {
     "mc_jepa": (motion, "flow and content of moving shapes, five kinds, three seeds (resumable)"),
     "mc_jepa_pusht": (motion_transfer, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
     "ad_l_jepa": (scans, "LiDAR latents, a detector, and two ways to drive by them, three seeds (resumable)"),
+    "static": (static.run, "every static system against its untrained encoder, five seeds (resumable)"),
     "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
 }
 

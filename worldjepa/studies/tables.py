@@ -12,6 +12,7 @@ MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PERCENT = (
     *("_success_pretrained", "_success_scratch", "_probe", "_probe_joint_minus_content_only"),
     *("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5"),
+    *("_gain_lower_bound", "_energy_auc", "_intent_exact", "_mlp_columns", "_mlp_raw", "_boosted_raw"),
     *("_acc_aggregate_minus_encoder", "_acc_aggregate_minus_mean", "_to_unconditioned"),
 )
 # Column names of the studies that compare variants, by the figures' endings.
@@ -23,9 +24,18 @@ VARIANT_COLUMNS = {
     "steps": "steps",
     "rankme": "RankMe",
 }
-# Figures that are shown side by side, a row for every name that has the first column: methods on views, methods on
-# moving pictures, and environments' true flow.
+# Figures that are shown side by side, a row for every name that has the first column: static systems, methods on
+# views, methods on moving pictures, and environments' true flow.
 SIDE_BY_SIDE = (
+    {
+        "gain_lower_bound": "gain is above",
+        "probe": "probe",
+        "random_probe": "untrained",
+        "raw_probe": "on the input",
+        "rankme": "RankMe",
+        "loss_over_mean_latent": "loss over that of the mean latent",
+        "seconds": "s, one core",
+    },
     {
         "encoder_accuracy": "class accuracy of one view",
         "accuracy": "of five",
