@@ -90,18 +90,20 @@ def start_from(encoder: nn.Module) -> None:
 
     A part that both have, such as the pyramid, must be the same in both. What the other run lacks, such as a head,
     stays as it is, and so do statistics of the data, which are no weights; BatchNorm's are its layers' and come along.
+    A part whose ``init_prefix`` is empty takes all that has its names, statistics too.
 
     Raises:
         ValueError: no such run, no part in common, or one that differs.
     """
     named = [part for part in encoder.modules() if getattr(part, "init", None) is not None]
     for part in named:
-        path = Path(part.init) / MODEL_FILE
-        found = {
-            name.removeprefix("encoder."): x for name, x in load_tensors(path)[0].items() if name[:8] == "encoder."
-        }
-        mine = dict(part.named_parameters())
-        mine |= {name: x for name, x in part.named_buffers() if name.rpartition(".")[2] in NORM_STATISTICS}
+        path, prefix = Path(part.init) / MODEL_FILE, getattr(part, "init_prefix", "encoder.")
+        found = {name.removeprefix(prefix): x for name, x in load_tensors(path)[0].items() if name.startswith(prefix)}
+        if prefix:
+            mine = dict(part.named_parameters())
+            mine |= {name: x for name, x in part.named_buffers() if name.rpartition(".")[2] in NORM_STATISTICS}
+        else:
+            mine = part.state_dict(keep_vars=True)
         common = {name.split(".")[0] for name in mine} & {name.split(".")[0] for name in found}
         ours, theirs = (
             {name: tuple(x.shape) for name, x in weights.items() if name.split(".")[0] in common}
@@ -195,6 +197,22 @@ def make_token_model(config):
     predictor = config.get("predictor")
     predictor = None if predictor is None else build(predictor, latent_dim=encoder.latent_dim)
     return TokenModel(tokenizer, encoder, predictor, config["pool"])
+
+
+def part_of_run(run_dir: str, name: str) -> dict[str, Any]:
+    """The configuration of a static run's ``tokenizer`` or ``encoder``, whole, to be built into another model.
+
+    Raises:
+        ValueError: no such run, or none that learned from samples.
+    """
+    config = read_config(run_dir)
+    if kind_of(config) != "samples":
+        raise ValueError(
+            f"{run_dir}: expected a run of the static family, such as of scripts/pretrain.py model=i_jepa data=frames"
+        )
+    tokenizer = make_token_model(config).tokenizer
+    sizes = {"token_dim": tokenizer.token_dim, "num_pinned": tokenizer.num_pinned} if name == "encoder" else {}
+    return {**config[name], **sizes}
 
 
 def load_token_model(run_dir: str | Path):

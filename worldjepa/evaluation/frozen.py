@@ -134,7 +134,9 @@ def raw_score(kind: str, model: TokenModel, train: Samples, held_out: Samples) -
 
         components = PCA(min(MOST_RAW, len(parts[0])), svd_solver="randomized", random_state=0)
         components.fit(parts[0].numpy())
-        parts = [torch.from_numpy(components.transform(part.numpy())) for part in parts]
+        # A probe scales all its numbers alike, so that directions of rounding errors would count as much as any.
+        kept = components.explained_variance_ > 1e-6 * components.explained_variance_[0]
+        parts = [torch.from_numpy(components.transform(part.numpy())[:, kept]) for part in parts]
     return probe_score(kind, parts[0], train.labels, parts[1], held_out.labels)
 
 

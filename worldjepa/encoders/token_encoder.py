@@ -1,0 +1,76 @@
+"""A static model's tokenizer and encoder as the eyes of a world model or a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldjepa.types import Observation
+
+
+class TokenEncoder(nn.Module):
+    """Every moment is one sample of the static model; its tokens, or their mean, become latents.
+
+    Args:
+        tokenizer: one moment's observation -> TokenSet; the same number of tokens for all.
+        encoder: TokenSet -> TokenSet of latents.
+        latent_dim: D of what comes out, behind a linear map and BatchNorm, as a transformer's last LayerNorm forbids a
+            Gaussian latent.
+        pool: ``mean``: one latent of a moment; ``tokens``: one per token.
+        reads: what the tokenizer asks for -> the observation that it gets, where names differ, such as
+            ``{"table": "proprioception"}``.
+        init: run of a static model to start from, with the statistics of its samples; None starts anew.
+
+    Attributes:
+        num_tokens: P.
+    """
+
+    init_prefix = ""
+    """Of the run's weights: both parts are taken, by their names."""
+
+    def __init__(
+        self,
+        tokenizer: nn.Module,
+        encoder: nn.Module,
+        latent_dim: int,
+        pool: Literal["mean", "tokens"] = "mean",
+        reads: Mapping[str, str] | None = None,
+        init: str | None = None,
+    ):
+        super().__init__()
+        if pool not in ("mean", "tokens"):
+            raise ValueError(f"pool must be 'mean' or 'tokens', got {pool!r}")
+        self.tokenizer, self.encoder, self.init = tokenizer, encoder, init
+        self.pool, self.reads, self.latent_dim = pool, dict(reads or {}), latent_dim
+        self.num_tokens = 1 if pool == "mean" else tokenizer.num_tokens - tokenizer.num_pinned
+        self.projection = nn.Linear(encoder.latent_dim, latent_dim)
+        self.norm = nn.BatchNorm1d(latent_dim)
+
+    @property
+    def normalizer(self) -> TokenEncoder:
+        """This module itself, see :meth:`fit`."""
+        return self
+
+    def fit(self, mean_picture: Tensor) -> None:
+        """Takes nothing: its statistics are those of the samples that it has learned from."""
+
+    def forward(self, obs: Observation) -> Tensor:
+        """Observations (B,T,...) -> (B,T,P,D).
+
+        Raises:
+            ValueError: what the tokenizer raises about one moment.
+        """
+        taken = {outer: inner for inner, outer in self.reads.items()}
+        times = next(iter(obs.values())).shape[:2]
+        tokens = self.tokenizer({taken.get(name, name): x.flatten(0, 1) for name, x in obs.items()})
+        latent = self.encoder(tokens)
+        values = latent.values[:, ~latent.pinned]
+        if self.pool == "mean":
+            there = latent.valid[:, ~latent.pinned, None]
+            values = (values * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+        count = values.shape[1]
+        latent = self.norm(self.projection(values.flatten(0, 1)))
+        return rearrange(latent, "(b t p) d -> b t p d", b=times[0], t=times[1], p=count)
