@@ -44,6 +44,8 @@ SIMULATED = (
     *("ball_in_cup-catch", "gym-reacher", "gym-pusher", "gym-half_cheetah"),
 )
 """Environments whose true flow is checked by what it makes of their pictures."""
+TRANSFERRED = tuple(f"pusht_{name}" for name in ("success", "human", "angle", "policy", "steps", "minutes"))
+"""How the figures of :func:`transfer` begin."""
 NUM_PAIRS = 60
 """Of each split, per seed, where a planner is judged."""
 
@@ -63,7 +65,7 @@ def run(command: str, steps: int) -> None:
     figures["steps"] = figure(steps, None, len(SEEDS))
     seconds = sum(job["seconds"] for job in done.values()) / num_at_once(len(done))
     figures["minutes"] = figure((collected + seconds) / 60, None, 1)
-    join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
+    join_result("mc_jepa", command, machine(), SEEDS, figures, TRANSFERRED)
 
 
 def transfer(command: str, steps: int, policy_steps: int) -> None:
@@ -110,7 +112,7 @@ def transfer(command: str, steps: int, policy_steps: int) -> None:
     figures["pusht_steps"] = figure(steps, None, len(SEEDS))
     figures["pusht_policy_steps"] = figure(policy_steps, None, len(SEEDS))
     figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in models.values()])
-    join_result("mc_jepa", command, machine(), SEEDS, figures, "pusht_")
+    join_result("mc_jepa", command, machine(), SEEDS, figures, TRANSFERRED)
 
 
 def _world_model(name: str, seed: int, words: tuple[str, ...], alone: bool) -> dict[str, Any]:

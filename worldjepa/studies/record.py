@@ -54,17 +54,18 @@ def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], f
 
 
 def join_result(
-    name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any], prefix: str
+    name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any], prefix: str | tuple[str, ...]
 ) -> Path:
     """Writes one half of a study of two commands, beside what the other half has left in ``results/<name>.json``.
 
     Args:
         command, figures: of this half.
-        prefix: of the names of the second half's figures.
+        prefix: of the names of the second half's figures, one or several; no figure of the first half has it.
     """
     path = Path("results") / f"{name}.json"
     found = json.loads(path.read_text()) if path.is_file() else {"command": command, "figures": {}}
     second = any(key.startswith(prefix) for key in figures)
+    assert second == all(key.startswith(prefix) for key in figures), f"figures of both halves: {list(figures)}"
     kept = {key: entry for key, entry in found["figures"].items() if key.startswith(prefix) != second}
     commands = sorted({*found["command"].split(" && "), command}, key=len)
     joined = kept | figures if second else figures | kept
