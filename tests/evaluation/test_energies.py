@@ -62,6 +62,7 @@ def test_a_model_that_knows_captions_tells_them_apart_and_a_new_one_does_not():
     whole.predict = predict
     found = measure_energies(whole, model(), train, held_out, seed=0, sampler=SAMPLER, num_masks=2)
     assert (found["energy_auc"], found["energy_choice"]) == pytest.approx((1.0, 1.0))
+    assert found["energy_excess_auc"] > 0.95 and abs(found["random_energy_excess_auc"] - 0.5) < 0.25
     assert abs(found["random_energy_auc"] - 0.5) < 0.15 and abs(found["random_energy_choice"] - 0.5) < 0.35
 
 

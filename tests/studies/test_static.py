@@ -6,7 +6,17 @@ from worldjepa.studies import static
 from worldjepa.studies.record import FIGURE_KEYS
 
 KEYS = (
-    *("raw_probe", "rankme", "seconds", "loss_over_mean_latent", "energy_auc", "intent_exact", "random_intent_exact"),
+    *(
+        "raw_probe",
+        "rankme",
+        "seconds",
+        "loss_over_mean_latent",
+        "energy_auc",
+        "energy_excess_auc",
+        "energy_choice",
+        "intent_exact",
+        "random_intent_exact",
+    ),
     *("commonest_intent_exact", "mlp_columns", "random_mlp_columns", "mlp_raw", "boosted_raw"),
 )
 

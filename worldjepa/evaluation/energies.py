@@ -72,6 +72,7 @@ def measure_energies(
     seed: int,
     sampler: Sampler,
     num_masks: int = 8,
+    num_references: int = 4,
     name: str = "caption",
 ) -> dict[str, float]:
     """Do energies tell matched pairs from mismatched ones? Both are held out, and asked with the same masks.
@@ -79,21 +80,29 @@ def measure_energies(
     Args:
         model: trained, and ``untrained``: with the weights that it started from.
         sampler: hides parts of the pictures and no word; it should leave little to see.
+        num_references: other captions of each picture, beside the mismatched one, whose mean energy is what any
+            caption may have there.
         name: of the observation that is exchanged between samples.
 
     Returns:
-        ``energy_auc`` of the energy as a sign of a mismatch, and ``energy_choice``, the share of pictures whose own
-        caption has a lower energy than another one; ``random_energy_auc`` and ``random_energy_choice`` of the
+        ``energy_auc`` of the energy as a sign of a mismatch; ``energy_excess_auc`` of what it is above the references,
+        as some pictures are harder to predict than others whatever is said of them; ``energy_choice``, the share of
+        pictures whose own caption has a lower energy than another one; all with ``random_`` before them of the
         untrained model. Chance is 0.5 for all.
     """
     from sklearn.metrics import roc_auc_score
 
     right = held_out.observation
     wrong = {**right, name: right[name][mismatched(right[name], seed)]}
+    others = [
+        {**right, name: right[name][mismatched(right[name], seed + 1 + index)]} for index in range(num_references)
+    ]
     found = {}
     for prefix, one in (("", model), ("random_", untrained)):
         low, high = (pair_energies(one, observation, sampler, num_masks, seed) for observation in (right, wrong))
-        is_wrong = torch.arange(2 * len(low)) >= len(low)
-        found[f"{prefix}energy_auc"] = float(roc_auc_score(is_wrong.numpy(), torch.cat([low, high]).numpy()))
+        usual = torch.stack([pair_energies(one, other, sampler, num_masks, seed) for other in others]).mean(0)
+        is_wrong = (torch.arange(2 * len(low)) >= len(low)).numpy()
+        for label, pair in (("energy_auc", (low, high)), ("energy_excess_auc", (low - usual, high - usual))):
+            found[f"{prefix}{label}"] = float(roc_auc_score(is_wrong, torch.cat(pair).numpy()))
         found[f"{prefix}energy_choice"] = float((low < high).float().mean())
     return found

@@ -30,7 +30,11 @@ OWN = {
     "point_jepa": {"point_jepa_solids_accuracy": ("probe", 0.9)},
     "i_jepa": {"image_digits_accuracy": ("probe", 0.95)},
     "lejepa_crops": {"lejepa_digits_accuracy": ("probe", 0.95)},
-    "ti_jepa": {"ti_jepa_energy_auc": ("energy_auc", 0.9)},
+    "ti_jepa": {
+        "ti_jepa_energy_auc": ("energy_auc", 0.9),
+        "ti_jepa_energy_excess_auc": ("energy_excess_auc", None),
+        "ti_jepa_energy_choice": ("energy_choice", None),
+    },
     "ui_jepa": {
         "ui_jepa_intent_exact": ("intent_exact", None),
         "ui_jepa_random_intent_exact": ("random_intent_exact", None),

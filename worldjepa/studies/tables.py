@@ -12,7 +12,16 @@ MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PERCENT = (
     *("_success_pretrained", "_success_scratch", "_probe", "_probe_joint_minus_content_only"),
     *("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5"),
-    *("_gain_lower_bound", "_energy_auc", "_intent_exact", "_mlp_columns", "_mlp_raw", "_boosted_raw"),
+    *(
+        "_gain_lower_bound",
+        "_energy_auc",
+        "_energy_excess_auc",
+        "_energy_choice",
+        "_intent_exact",
+        "_mlp_columns",
+        "_mlp_raw",
+        "_boosted_raw",
+    ),
     *("_acc_aggregate_minus_encoder", "_acc_aggregate_minus_mean", "_to_unconditioned"),
 )
 # Column names of the studies that compare variants, by the figures' endings.
