@@ -151,14 +151,8 @@ def load_bev_model(run_dir: str | Path):
     Raises:
         ValueError: no such run, or weights that do not fit its configuration.
     """
-    from hydra.utils import instantiate
-
-    from worldjepa.systems.ad_l_jepa import BevModel
-
     config = read_config(run_dir)
-    model = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor")))
-    load_weights(model, load_tensors(Path(run_dir) / MODEL_FILE)[0], Path(run_dir) / MODEL_FILE)
-    return model.eval(), config
+    return _trained(make_bev_model(config), run_dir), config
 
 
 def load_bev_world(run_dir: str | Path):
@@ -225,9 +219,23 @@ def load_token_model(run_dir: str | Path):
         ValueError: no such run, or weights that do not fit its configuration.
     """
     config = read_config(run_dir)
-    model = make_token_model(config)
-    load_weights(model, load_tensors(Path(run_dir) / MODEL_FILE)[0], Path(run_dir) / MODEL_FILE)
-    return model.eval(), config
+    return _trained(make_token_model(config), run_dir), config
+
+
+def _trained(model: nn.Module, run_dir: str | Path) -> nn.Module:
+    """``model`` with a run's weights, in eval mode."""
+    path = Path(run_dir) / MODEL_FILE
+    load_weights(model, load_tensors(path)[0], path)
+    return model.eval()
+
+
+def make_bev_model(config: Mapping[str, Any]):
+    """The :class:`worldjepa.systems.ad_l_jepa.BevModel` that a resolved configuration describes, new."""
+    from hydra.utils import instantiate
+
+    from worldjepa.systems.ad_l_jepa import BevModel
+
+    return BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor")))
 
 
 def make_bev_view(config: Mapping[str, Any]):

@@ -13,7 +13,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from worldjepa.checkpoint import load_bev_model, load_motion_model, load_token_model, load_world_model
+from worldjepa.checkpoint import (
+    load_bev_model,
+    load_motion_model,
+    load_token_model,
+    load_world_model,
+    make_bev_model,
+)
 from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.point_files import PointFolder
 from worldjepa.datasets.store import EpisodeStore
@@ -47,7 +53,6 @@ from worldjepa.files import write_text, written_whole
 from worldjepa.pretraining import build_samples_system, open_samples
 from worldjepa.runs import PROBE_SEEDS, env_factory
 from worldjepa.sweeps import clouds_of
-from worldjepa.systems.ad_l_jepa import BevModel
 from worldjepa.training import pick_device, read_metrics
 from worldjepa.voxels import voxelize
 
@@ -173,7 +178,7 @@ def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
     """
     world, store, (model, _) = scan_world(config), EpisodeStore.open(config.env.store), load_bev_model(run_dir)
     torch.manual_seed(config.seed)
-    untrained = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor"))).eval()
+    untrained = make_bev_model(config).eval()
     played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
     train, held_out = (
         Windows(store, 2, observations=("sweep",), split=split, **played).sample(count, seed, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -27,12 +28,18 @@ OmegaConf.register_new_resolver(
 
 
 def open_samples(config: DictConfig) -> tuple[Samples, Samples]:
-    """(train, held_out) of a run; a source that makes its samples does so now.
+    """(train, held_out) of a run; a source that makes its samples does so now. Not to be changed in place.
 
     Raises:
         ValueError: files that are not there or cannot be read.
     """
-    train_samples, held_out = build(config.data.source, seed=config.seed)
+    return _opened(OmegaConf.to_yaml(config.data.source, resolve=True), config.seed)
+
+
+@lru_cache(maxsize=1)
+def _opened(source: str, seed: int) -> tuple[Samples, Samples]:
+    """Once per process: a run looks at its samples before, in and after training, and some take long to make."""
+    train_samples, held_out = build(OmegaConf.create(source), seed=seed)
     return train_samples, held_out
 
 

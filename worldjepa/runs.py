@@ -35,6 +35,7 @@ from worldjepa.checkpoint import (
     MODEL_FILE,
     STATE_FILE,
     kind_of,
+    make_bev_model,
     make_bev_view,
     make_bev_world,
     start_from,
@@ -58,7 +59,7 @@ from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.pretraining import open_samples, train_on_samples
 from worldjepa.refinement import refine
 from worldjepa.rollout import Factory
-from worldjepa.systems.ad_l_jepa import AdLJepa, BevModel
+from worldjepa.systems.ad_l_jepa import AdLJepa
 from worldjepa.systems.bev_world import BevWorldSystem
 from worldjepa.systems.mc_jepa import McJepa, build_mc_jepa
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system, build_world_model
@@ -182,7 +183,7 @@ def build_scans(config: DictConfig, store: EpisodeStore) -> tuple[AdLJepa, Windo
     size = settings.clip_frames, config.env.frameskip, ("sweep",)
     windows = Windows(store, *size, policies=config.env.get("policies"))
     torch.manual_seed(settings.seed)
-    model = BevModel(*(instantiate(config[part]) for part in ("encoder", "predictor", "sensor")))
+    model = make_bev_model(config)
     objective = instantiate(config.objective)
     system = AdLJepa(
         model,

@@ -24,6 +24,12 @@ def positions(keep: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.arange(longest, device=keep.device) < count
 
 
+def some_of(allowed: Tensor, number: Tensor, chance: Tensor) -> Tensor:
+    """bool (...,P): ``number`` (...) of the ``allowed`` ones, those of the least ``chance`` (...,P) in [0, 1)."""
+    rank = chance.masked_fill(~allowed, 2.0).argsort(-1).argsort(-1)
+    return (rank < number[..., None]) & allowed
+
+
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Rows of ``x`` (B,P,D) at ``index`` (B,...,K): (B,...,K,D)."""
     batch = torch.arange(len(x), device=x.device).view(-1, *[1] * (index.dim() - 1))

@@ -13,6 +13,7 @@ from torch import Tensor
 from worldjepa.detection import CenterHead, Detections, average_precision
 from worldjepa.encoders.bev import BevEncoder
 from worldjepa.evaluation.bev import ScanWorld
+from worldjepa.evaluation.fitting import fit
 from worldjepa.sweeps import RangeImage, clouds_of
 from worldjepa.types import Segment
 from worldjepa.voxels import VoxelGrid, voxelize
@@ -64,19 +65,23 @@ def detector_precision(
         head = CenterHead(encoder.latent_dim, encoder.grid, encoder.stride).to(device)
     encoder = copy.deepcopy(encoder).requires_grad_(True).train()
     known, asked = (_labelled(world, segment, sensor, encoder.grid) for segment in (train, held_out))
-    steps, size = int(settings["steps"]), int(settings["batch_size"])
-    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], settings["learning_rate"])
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    rng = np.random.default_rng(seed)
-    for _ in range(steps):
-        some = [known[int(index)] for index in rng.integers(len(known), size=size)]
+
+    def loss(index: Tensor) -> Tensor:
+        some = [known[number] for number in index.tolist()]
         bev = encoder(voxelize([cloud.to(device) for cloud, _ in some], encoder.grid))
-        loss = head.loss(bev, [boxes for _, boxes in some])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 10.0)
-        optimizer.step()
-        schedule.step()
+        return head.loss(bev, [boxes for _, boxes in some])
+
+    size = int(settings["batch_size"])
+    fit(
+        [*encoder.parameters(), *head.parameters()],
+        loss,
+        len(known),
+        steps=int(settings["steps"]),
+        batch_size=size,
+        learning_rate=settings["learning_rate"],
+        seed=seed,
+        gradient_clip=10.0,
+    )
     encoder.eval()
     head.eval()
     found = []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worldjepa.datasets.samples import Samples
+from worldjepa.evaluation.fitting import fit
 from worldjepa.evaluation.rankme import rankme
 from worldjepa.systems.masked import TokenModel
 from worldjepa.types import Observation
@@ -172,24 +173,24 @@ def finetuned_score(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = nn.Linear(width, 1 if quantity else int(labels.max()) + 1).to(device)
-    weights = [*model.tokenizer.parameters(), *model.encoder.parameters(), *head.parameters()]
-    steps, size = int(settings["steps"]), int(settings["batch_size"])
-    optimizer = torch.optim.AdamW(weights, settings["learning_rate"], weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    rng = np.random.default_rng(seed)
-    for _ in range(steps):
-        index = torch.from_numpy(rng.integers(len(train), size=size))
+
+    def loss(index: Tensor) -> Tensor:
         found = head(model.features({name: x[index].to(device) for name, x in train.observation.items()}))
         asked = labels[index].to(device)
         if quantity:
-            loss = nn.functional.mse_loss(found[:, 0], asked)
-        else:
-            loss = nn.functional.cross_entropy(found, asked)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
+            return nn.functional.mse_loss(found[:, 0], asked)
+        return nn.functional.cross_entropy(found, asked)
+
+    fit(
+        [*model.tokenizer.parameters(), *model.encoder.parameters(), *head.parameters()],
+        loss,
+        len(train),
+        steps=int(settings["steps"]),
+        batch_size=int(settings["batch_size"]),
+        learning_rate=settings["learning_rate"],
+        seed=seed,
+        weight_decay=0.05,
+    )
     with torch.no_grad():
         found = head(encode_samples(model, held_out.observation).to(device)).cpu()
     if quantity:

@@ -7,13 +7,13 @@ nothing, and sentences are right or wrong.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from worldjepa.datasets.drawn_screens import END, PAD, START
 from worldjepa.datasets.samples import Samples
+from worldjepa.evaluation.fitting import fit
 from worldjepa.evaluation.frozen import BATCH
 from worldjepa.layers import CrossBlock, block_causal_mask, padding_mask
 from worldjepa.systems.masked import TokenModel
@@ -93,19 +93,22 @@ def train_decoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = IntentDecoder(latents.shape[-1], num_words, sentences.shape[1], width, depth).to(device)
-    optimizer = torch.optim.AdamW(decoder.parameters(), learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    rng = np.random.default_rng(seed)
-    for _ in range(steps):
-        index = torch.from_numpy(rng.integers(len(latents), size=batch_size))
+
+    def loss(index: Tensor) -> Tensor:
         x, there, wanted = (part[index].to(device) for part in (latents, valid, sentences))
         given = F.pad(wanted[:, :-1], (1, 0), value=START)
-        loss = F.cross_entropy(decoder(x, there, given).flatten(0, 1), wanted.flatten(), ignore_index=PAD)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        return F.cross_entropy(decoder(x, there, given).flatten(0, 1), wanted.flatten(), ignore_index=PAD)
+
+    fit(
+        decoder.parameters(),
+        loss,
+        len(latents),
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        weight_decay=0.05,
+    )
     return decoder.eval()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worldjepa.tokens import some_of
+
 
 class CellMask:
     """AD-L-JEPA's masks: of every sample, a share of its cells with points and a share of those without are hidden.
@@ -30,6 +32,5 @@ class CellMask:
         chance = torch.rand(flat.shape, generator=generator).to(flat.device)
         hidden = torch.zeros_like(flat)
         for kind, share in ((flat, self.occupied_share), (~flat, self.empty_share)):
-            rank = chance.masked_fill(~kind, 2.0).argsort(1).argsort(1)
-            hidden |= rank < (share * kind.sum(1, keepdim=True)).round()
+            hidden |= some_of(kind, (share * kind.sum(1)).round(), chance)
         return hidden.view_as(occupied)

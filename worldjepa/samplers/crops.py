@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from worldjepa.samplers.masks import Range, share_range
 from worldjepa.types import Observation
-
-Range = tuple[float, float]
 
 
 class Crops:
@@ -51,11 +50,9 @@ class Crops:
                 f"two or more views, one of them global, are needed, got num_global={num_global} and "
                 f"num_local={num_local}"
             )
-        for name, (low, high) in {"global_area": global_area, "local_area": local_area}.items():
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"{name} must be 0 < low <= high <= 1, got ({low}, {high})")
         self.num_global, self.num_local = num_global, num_local
-        self.global_area, self.local_area = tuple(global_area), tuple(local_area)
+        self.global_area = share_range("global_area", global_area)
+        self.local_area = share_range("local_area", local_area)
         self.aspect, self.turn, self.shift, self.jitter = aspect, turn, shift, jitter
 
     def __call__(self, observation: Observation, generator: torch.Generator) -> Observation:

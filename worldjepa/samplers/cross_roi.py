@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
+from worldjepa.samplers.masks import Masks, Range
 from worldjepa.targets import Target
+from worldjepa.tokens import some_of
 from worldjepa.types import TokenSet
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,7 @@ class CrossRoi:
 
         def some(number: Tensor, of: Tensor) -> Tensor:
             """bool, as ``of`` (B,L): that many of them."""
-            rank = chance(of.shape[1]).masked_fill(~of, 2.0).argsort(-1).argsort(-1)
-            return (rank < number[:, None]) & of
+            return some_of(of, number, chance(of.shape[1]))
 
         def window(length: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             """bool (B,n) of ``length`` pieces within [first, last), with its own bounds."""

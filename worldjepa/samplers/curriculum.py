@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Sampler
-from worldjepa.samplers.multiblock import Range
+from worldjepa.samplers.masks import Masks, Range, Sampler, share_range
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
@@ -34,10 +33,8 @@ class Bands:
     max_draws = 100
 
     def __init__(self, num_targets: int = 3, target_scale: Range = (0.05, 0.075), min_keep: int = 10):
-        low, high = target_scale
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"target_scale must be 0 < low <= high <= 1, got ({low}, {high})")
-        self.num_targets, self.target_scale, self.min_keep = num_targets, (low, high), min_keep
+        self.num_targets, self.min_keep = num_targets, min_keep
+        self.target_scale = share_range("target_scale", target_scale)
 
     def __call__(
         self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0, target: Target | None = None

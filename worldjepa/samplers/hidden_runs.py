@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
+from worldjepa.samplers.masks import Masks, Range, share_range
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
@@ -29,12 +29,10 @@ class HiddenRuns:
         ValueError: no such shares, or a size below 1.
     """
 
-    def __init__(self, keep: tuple[float, float] = (0.15, 0.25), shortest: int = 10):
-        if not 0 < keep[0] <= keep[1] < 1:
-            raise ValueError(f"keep must be 0 < low <= high < 1, got ({keep[0]}, {keep[1]})")
+    def __init__(self, keep: Range = (0.15, 0.25), shortest: int = 10):
         if shortest < 1:
             raise ValueError(f"shortest must be >= 1, got {shortest}")
-        self.keep, self.shortest = tuple(keep), shortest
+        self.keep, self.shortest = share_range("keep", keep, whole=False), shortest
 
     def __call__(
         self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0, target: Target | None = None

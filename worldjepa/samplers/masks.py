@@ -11,6 +11,20 @@ from torch import Tensor
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
+Range = tuple[float, float]
+
+
+def share_range(name: str, share: Range, whole: bool = True) -> Range:
+    """A range of shares as a tuple, checked: all of something (1) may be among them, unless ``whole`` is False.
+
+    Raises:
+        ValueError: no such range.
+    """
+    low, high = share
+    if not 0 < low <= high <= 1 or (high == 1 and not whole):
+        raise ValueError(f"{name} must be 0 < low <= high {'<=' if whole else '<'} 1, got ({low}, {high})")
+    return low, high
+
 
 @dataclass(frozen=True)
 class Masks:

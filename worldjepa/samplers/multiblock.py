@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
+from worldjepa.samplers.masks import Masks, Range, share_range
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
-
-Range = tuple[float, float]
 
 
 class MultiBlock:
@@ -36,13 +34,10 @@ class MultiBlock:
         context_scale: Range = (0.85, 1.0),
         min_keep: int = 10,
     ):
-        for name, (low, high) in {"target_scale": target_scale, "context_scale": context_scale}.items():
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"{name} must be 0 < low <= high <= 1, got ({low}, {high})")
         self.num_targets = num_targets
-        self.target_scale = tuple(target_scale)
+        self.target_scale = share_range("target_scale", target_scale)
         self.target_aspect = tuple(target_aspect)
-        self.context_scale = tuple(context_scale)
+        self.context_scale = share_range("context_scale", context_scale)
         self.min_keep = min_keep
 
     def __call__(

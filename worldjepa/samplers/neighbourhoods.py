@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
-from worldjepa.samplers.multiblock import Range
+from worldjepa.samplers.masks import Masks, Range, share_range
 from worldjepa.targets import Target
 from worldjepa.tokens import batched_coords
 from worldjepa.types import TokenSet
@@ -34,15 +33,12 @@ class Neighbourhoods:
         context_scale: Range = (0.85, 1.0),
         min_keep: int = 10,
     ):
-        for name, (low, high) in {"target_scale": target_scale, "context_scale": context_scale}.items():
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"{name} must be 0 < low <= high <= 1, got ({low}, {high})")
         for name, value in {"num_targets": num_targets, "min_keep": min_keep}.items():
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value}")
         self.num_targets = num_targets
-        self.target_scale = tuple(target_scale)
-        self.context_scale = tuple(context_scale)
+        self.target_scale = share_range("target_scale", target_scale)
+        self.context_scale = share_range("context_scale", context_scale)
         self.min_keep = min_keep
 
     def __call__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
-from worldjepa.samplers.multiblock import Range
+from worldjepa.samplers.masks import Masks, Range, share_range
 from worldjepa.targets import Target
 from worldjepa.tokens import batched_coords
 from worldjepa.types import TokenSet
@@ -30,14 +29,11 @@ class Sequencer:
     max_draws = 100
 
     def __init__(self, num_targets: int = 4, target_share: Range = (0.15, 0.2), context_share: Range = (0.4, 0.75)):
-        for name, (low, high) in {"target_share": target_share, "context_share": context_share}.items():
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"{name} must be 0 < low <= high <= 1, got ({low}, {high})")
         if num_targets < 1:
             raise ValueError(f"num_targets must be >= 1, got {num_targets}")
         self.num_targets = num_targets
-        self.target_share = tuple(target_share)
-        self.context_share = tuple(context_share)
+        self.target_share = share_range("target_share", target_share)
+        self.context_share = share_range("context_share", context_share)
 
     def __call__(
         self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0, target: Target | None = None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
+from worldjepa.samplers.masks import Masks, Range, share_range
 from worldjepa.targets import Target
+from worldjepa.tokens import some_of
 from worldjepa.types import TokenSet
-
-Range = tuple[float, float]
 
 
 class Subsets:
@@ -34,11 +33,9 @@ class Subsets:
     def __init__(self, num_targets: int = 4, context_share: Range = (0.14, 0.37), target_share: Range = (0.16, 0.62)):
         if num_targets < 1:
             raise ValueError(f"num_targets must be >= 1, got {num_targets}")
-        for name, (low, high) in {"context_share": context_share, "target_share": target_share}.items():
-            if not 0 < low <= high < 1:
-                raise ValueError(f"{name} must be 0 < low <= high < 1, got ({low}, {high})")
         self.num_targets = num_targets
-        self.context_share, self.target_share = tuple(context_share), tuple(target_share)
+        self.context_share = share_range("context_share", context_share, whole=False)
+        self.target_share = share_range("target_share", target_share, whole=False)
 
     def __call__(
         self, tokens: TokenSet, generator: torch.Generator, progress: float = 0.0, target: Target | None = None
@@ -62,16 +59,10 @@ class Subsets:
 
         low, high = self.context_share
         number = ((low + (high - low) * chance()) * count).round().clamp_min(1)
-        context = _some(free, number.minimum(count - 1), chance(free.shape[1]))
+        context = some_of(free, number.minimum(count - 1), chance(free.shape[1]))
         rest = (free & ~context)[:, None].expand(-1, self.num_targets, -1)
         low, high = self.target_share
         number = ((low + (high - low) * chance(self.num_targets)) * count[:, None]).round().clamp_min(1)
-        targets = _some(rest, number.minimum(rest.sum(-1)), chance(self.num_targets, free.shape[1]))
+        targets = some_of(rest, number.minimum(rest.sum(-1)), chance(self.num_targets, free.shape[1]))
         device = tokens.values.device
         return Masks((context | pinned).to(device), targets.to(device))
-
-
-def _some(allowed: Tensor, number: Tensor, chance: Tensor) -> Tensor:
-    """bool (...,P): ``number`` (...) of the ``allowed`` ones, those of the least ``chance`` in [0, 1)."""
-    rank = chance.masked_fill(~allowed, 2.0).argsort(-1).argsort(-1)
-    return rank < number[..., None]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
-from worldjepa.samplers.multiblock import Range, rectangles
+from worldjepa.samplers.masks import Masks, Range
+from worldjepa.samplers.multiblock import rectangles
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 

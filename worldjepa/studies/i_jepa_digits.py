@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from worldjepa.evaluation.frozen import SAMPLES_FILE
-from worldjepa.evaluation.intervals import mean_interval
 from worldjepa.studies.jobs import in_turns, pretrain_job
-from worldjepa.studies.record import mean_figure
+from worldjepa.studies.record import gain_figure, mean_figure, paired_figure
 
 FOLDER = Path("runs") / "study-i_jepa_digits"
 
@@ -33,13 +32,12 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> dict[str, dict]:
     )
     results = [jobs[str(seed)] for seed in seeds]
     columns = {name: [result[name] for result in results] for name in results[0]}
-    gains = [trained - random for trained, random in zip(columns["probe"], columns["random_probe"], strict=True)]
-    # A one-sided 95 % bound is the low end of the two-sided 90 % interval.
-    bound = mean_interval(gains, confidence=0.9)[1]
+    probes = columns["probe"], columns["random_probe"]
+    bound = gain_figure(*probes)
     ratios, ranks = columns["loss_over_mean_latent"], columns["rankme"]
     return {
-        "probe_gain": _aimed(mean_figure(gains), "one-sided 95 % bound > 0", bound > 0),
-        "probe_gain_bound": _aimed({"value": round(bound, 4), "ci95": None, "n": len(gains)}, "> 0", bound > 0),
+        "probe_gain": _aimed(paired_figure(*probes), "one-sided 95 % bound > 0", bound["met"]),
+        "probe_gain_bound": bound,
         "probe_accuracy": mean_figure(columns["probe"]),
         "random_probe_accuracy": mean_figure(columns["random_probe"]),
         "loss_over_mean_latent": _aimed(mean_figure(ratios), "< 1 for every seed", max(ratios) < 1),

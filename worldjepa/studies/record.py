@@ -42,6 +42,13 @@ def paired_figure(
     return mean_figure([a - b for a, b in zip(ours, theirs, strict=True)], at_least, at_most)
 
 
+def gain_figure(ours: Sequence[float], theirs: Sequence[float]):
+    """A one-sided 95 % lower bound of how much more ours are than theirs of the same seeds; it should be above 0."""
+    gains = [a - b for a, b in zip(ours, theirs, strict=True)]
+    bound = mean_interval(gains, confidence=0.9)[1]  # the low end of the two-sided 90 % interval
+    return {**figure(bound, None, len(gains)), "target": "> 0", "met": bool(bound > 0)}
+
+
 def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any]) -> Path:
     """Writes ``results/<name>.json``."""
     for key, entry in figures.items():
