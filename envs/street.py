@@ -62,6 +62,8 @@ class Street(gym.Env):
     (1 accelerates by 3 m/s^2, -1 brakes by 6). The car is a kinematic bicycle with a wheelbase of 2.7 m; it goes at
     most 10 m/s and never back.
 
+    ``shown`` names the observations that are wanted, all of them when None; a sweep that nobody wants is not made.
+
     The frame of the car, for route, points and boxes, lies in the LiDAR: over the car's middle, 1.7 m above the road,
     x ahead, y to the left, z up.
 
@@ -120,6 +122,7 @@ class Street(gym.Env):
         self.pixels, self.image_size = bool(pixels), int(image_size)
         self.render_mode, self.render_size = render_mode, int(render_size)
         self.goal_state: np.ndarray | None = None
+        self.shown: frozenset[str] | None = None
         self._state = start_state(make_layout(self.layouts[0])).astype(np.float32).astype(np.float64)
         box = gym.spaces.Box
         farthest = np.stack([np.full((beams, azimuths), max_range), np.ones((beams, azimuths))], -1)
@@ -180,10 +183,11 @@ class Street(gym.Env):
         """The observation of ``state`` (37,), without touching the simulation; of a stored one, that of then."""
         state = self._as_state(state)
         observation = {
-            "sweep": self._sweep(state),
             "proprioception": state[[SPEED, STEER]].astype(np.float32),
             "route": self._waypoints(state),
         }
+        if self.shown is None or "sweep" in self.shown:
+            observation = {"sweep": self._sweep(state), **observation}
         if self.pixels:
             observation["pixels"] = draw_from_above(layout_of(state), state, self.image_size)
         return observation

@@ -195,13 +195,15 @@ class StreetPlayer:
 
     Now and then something turns the wheel and moves the pedal for a second; the expert knows nothing of that and brings
     the car back. Recorded is the action that was executed; ``Driver().act(state)`` says what the expert meant.
-    An episode starts anywhere in the first half of a drive.
+    An episode starts anywhere on the way, and often slower than the expert was: who drives well seldom starts off, and
+    whoever learned from that alone would never go on after a stop.
 
     Args:
         layouts: the first street and the one after the last.
         label: written into every episode as its policy.
         disturbed: share of the steps with a disturbance, 0..0.8.
         strength: the largest that is added to steer, [0, 1]; as much to throttle.
+        slowed: share of the episodes that start at any speed up to the expert's, [0, 1].
 
     Raises:
         ValueError: an argument out of its bounds.
@@ -215,22 +217,28 @@ class StreetPlayer:
         label: str = "scripted",
         disturbed: float = 0.25,
         strength: float = 0.4,
+        slowed: float = 0.5,
     ):
-        if not 0 <= disturbed <= 0.8 or not 0 <= strength <= 1:
-            raise ValueError(f"disturbed must lie in 0..0.8 and strength in 0..1, got {disturbed!r} and {strength!r}")
+        if not 0 <= disturbed <= 0.8 or not 0 <= strength <= 1 or not 0 <= slowed <= 1:
+            raise ValueError(
+                "disturbed must lie in 0..0.8, strength and slowed in 0..1, "
+                f"got {disturbed!r}, {strength!r} and {slowed!r}"
+            )
         self.layouts, self.label = as_range(layouts), label
-        self.disturbed, self.strength = float(disturbed), float(strength)
+        self.disturbed, self.strength, self.slowed = float(disturbed), float(strength), float(slowed)
         self.driver = Driver()
 
     def reset(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
         """A state (S,) in which nothing has gone wrong yet, and its street as the group."""
         self._rng, self._left = rng, 0
         state = start_state(layout_of(np.array([rng.integers(*self.layouts)])))
-        for _ in range(rng.integers(60)):
+        for _ in range(rng.integers(90)):
             after = advance(layout_of(state), state, self.driver.act(state))
-            if collides(layout_of(state), after) or after[PROGRESS] > layout_of(state).length / 2:
+            if collides(layout_of(state), after) or after[PROGRESS] > 0.85 * layout_of(state).length:
                 break
             state = after
+        if rng.random() < self.slowed:
+            state[SPEED] *= rng.random()
         return state, f"street/{int(state[0]):08d}"
 
     def act(self, state: np.ndarray) -> np.ndarray:

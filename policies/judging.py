@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -174,6 +175,8 @@ def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Pat
             num_steps=num_steps,
             seed=settings.seed,
             num_workers=settings.workers or num_cores(),
+            # On the CPU policies think about one environment at a time, so that none should wait for the longest drive.
+            batch_size=10 if torch.cuda.is_available() else 1,
             on_progress=advance,
         )
     folder.mkdir(parents=True, exist_ok=True)

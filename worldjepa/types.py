@@ -340,7 +340,8 @@ class GoalEnv(Protocol):
     ``reset(options={"state": ..., "goal_state": ...})`` starts from an exact simulator state; observations are a
     dict with at least ``pixels`` uint8 (height, width, 3), or ``sweep`` (beams, azimuths, 2) of a LiDAR;
     ``info["state"]`` is the simulator state. ``rewarded``, where it is there and true, says that the rewards mean
-    something and shall be stored.
+    something and shall be stored. ``shown``, where it is there, is set to the names of the observations that somebody
+    looks at; the environment may leave out others that take long to make.
     """
 
     state_names: tuple[str, ...]

@@ -156,6 +156,26 @@ def test_bad_arguments_states_and_actions_are_refused(played, refused_states):
         Driver(cruise=0)
     with pytest.raises(ValueError, match="disturbed"):
         StreetPlayer(disturbed=0.9)
+    with pytest.raises(ValueError, match="slowed"):
+        StreetPlayer(slowed=1.1)
+
+
+def test_a_sweep_that_nobody_looks_at_is_left_out(played):
+    env = Street((3, 6), **SMALL)
+    everything = env.reset(seed=0)[0]
+    env.shown = frozenset({"route"})
+    shown = env.reset(seed=0)[0]
+    assert set(everything) - set(shown) == {"sweep"}
+    np.testing.assert_array_equal(shown["route"], everything["route"])
+
+
+def test_episodes_start_at_any_speed():
+    player = StreetPlayer(slowed=1.0)
+    rngs = [np.random.default_rng(seed) for seed in range(6)]
+    slowed = [player.reset(rng)[0][5] for rng in rngs]
+    player.slowed = 0.0
+    full = [player.reset(np.random.default_rng(seed))[0][5] for seed in range(6)]
+    assert all(a <= b for a, b in zip(slowed, full, strict=True)) and np.mean(slowed) < np.mean(full)
 
 
 def test_vectors_of_streets_and_copies_work():

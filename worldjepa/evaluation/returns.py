@@ -134,6 +134,9 @@ def _play(make_policy: MakePolicy, make_env: MakeEnv, num_steps: int, seed: int,
     seeds = [pair_seed(seed, index) for index in episodes]
     policy = make_policy(episodes)
     envs = [make_env().unwrapped for _ in episodes]
+    for env in envs:
+        if hasattr(env, "shown"):
+            env.shown = frozenset(policy.observes)
     total, best, over = np.zeros(len(envs)), np.full(len(envs), -np.inf), np.zeros(len(envs), bool)
     success: list[bool | None] = [None] * len(envs)
     outcomes = {name: np.zeros(len(envs)) for name in getattr(envs[0], "outcomes", ())}
