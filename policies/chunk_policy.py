@@ -133,7 +133,7 @@ def build_model(policy: DictConfig, spec: EnvSpec, encoder_spec: str | None = No
             if name == "proprioception":
                 hint = "; policy=act policy.feels=false does without"
             elif "sweep" in spec.fields:
-                hint = "; encoder@policy.encoder=bev_tokens looks at a LiDAR's sweeps, as policy=driver does"
+                hint = "; encoder@policy.encoder=route_tokens looks at a LiDAR's sweeps, as policy=driver does"
             raise ValueError(
                 f"policy={policy.name} needs {name}, the episodes of {spec.env_id} have {', '.join(spec.fields)}{hint}"
             )

@@ -19,10 +19,11 @@ from policies.chunk_policy import build_model
 from policies.diffusion import DiffusionModel, DiffusionSystem
 from worldjepa.checkpoint import CONFIG_FILE, MODEL_FILE, load_world_model, save_tensors, start_from
 from worldjepa.config import TrainSettings
-from worldjepa.datasets.chunks import Chunks
+from worldjepa.datasets.chunks import Chunks, JoinedChunks
 from worldjepa.datasets.encoded import encoded_store
 from worldjepa.datasets.splits import pixel_mean, split_episodes
 from worldjepa.datasets.store import EpisodeStore
+from worldjepa.encoders.bev_view import STORED
 from worldjepa.evaluation.probes import fit_linear
 from worldjepa.runs import env_factory
 from worldjepa.systems.act_jepa import ActJepa, ChunkModel, what_it_takes
@@ -72,8 +73,13 @@ def demonstrators(store: EpisodeStore) -> list[str] | None:
     return ["human"] if "human" in store.policies else None
 
 
-def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel | DiffusionModel, Chunks]:
+def build_imitation(
+    config: DictConfig, store: EpisodeStore, gathered: str | None = None, rounds: int = 0
+) -> tuple[ChunkModel | DiffusionModel, Chunks | JoinedChunks]:
     """A new model with the data's statistics in it, and its training data, from a resolved configuration.
+
+    Args:
+        gathered: store of what the expert was asked for, of which the first ``rounds`` are learned from too.
 
     Raises:
         ValueError: as :func:`policies.chunk_policy.build_model`, or nothing to predict.
@@ -97,6 +103,10 @@ def build_imitation(config: DictConfig, store: EpisodeStore) -> tuple[ChunkModel
                 raise ValueError(f"policy.every must be in 1..policy.horizon ({policy.horizon}), got {policy.every}")
             future = model.cameras if policy.predicts == "pixels" else model.felt or (policy.predicts,)
         chunks = Chunks(store, policy.horizon, seen, future, steps, policies=demonstrators(store))
+        if rounds:
+            asked = [f"round_{number}" for number in range(rounds)]
+            more = Chunks(EpisodeStore.open(gathered), policy.horizon, seen, future, steps, policies=asked)
+            chunks = JoinedChunks([chunks, more])
         model.fit([chunks.statistics(name) for name in model.felt], chunks.statistics("action"))
     if config.run is None:
         if what_it_takes(encoder) == "pixels":
@@ -114,7 +124,7 @@ def stored_latents(model: ChunkModel, store: EpisodeStore, device: str = "cpu") 
     view.to(device).eval()
     found = encoded_store(store, view.hash, view.columns)
     view.cpu()
-    return found, ("bev", *(name for name in model.observes if name != model.takes))
+    return found, (*STORED, *(name for name in model.observes if name != model.takes))
 
 
 def prepare_imitation(config: DictConfig, store: EpisodeStore) -> None:
@@ -180,15 +190,19 @@ def held_out_measures(config: DictConfig, chunks: Chunks) -> Callable[[ChunkMode
     return evaluate
 
 
-def train_imitation(folder: str) -> None:
-    """Trains the policy that ``folder``'s configuration describes, going on where it stopped; one call per process."""
+def train_imitation(folder: str, gathered: str | None = None, rounds: int = 0) -> None:
+    """Trains the policy that ``folder``'s configuration describes, going on where it stopped; one call per process.
+
+    Args:
+        gathered, rounds: see :func:`build_imitation`.
+    """
     place = Path(folder)
     config = OmegaConf.load(place / CONFIG_FILE)
     policy = config.policy
     values = OmegaConf.to_container(config.train)
     settings = TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
     store = EpisodeStore.open(config.env.store)
-    model, chunks = build_imitation(config, store)
+    model, chunks = build_imitation(config, store, gathered, rounds)
     drawn, evaluate = policy.name == "diffusion", None
     first = int(os.environ.get("RANK", 0)) == 0
     if not drawn and len(split_episodes(store, "held_out")):
@@ -207,7 +221,11 @@ def train_imitation(folder: str) -> None:
             sizes = {"context_dim": width, "num_queries": len(chunks.steps), "out_dim": width}
             predictor = instantiate(policy.predictor)(**sizes)
         target = instantiate(policy.target)
-        fit(ActJepa(model, policy.predicts, predictor, target, shift=policy.shift, **terms), place, settings)
+        fit(
+            ActJepa(model, policy.predicts, predictor, target, shift=policy.shift, loss=policy.loss, **terms),
+            place,
+            settings,
+        )
 
     if drawn:
         fit(DiffusionSystem(model, policy.shift), place, settings)

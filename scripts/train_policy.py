@@ -56,7 +56,13 @@ def imitate(config: DictConfig, folder: Path) -> None:
                 print(sentence)
                 prepare_imitation(made, store)
             open_run(folder, made)
-    launch(train_imitation, (str(folder),), pick_processes(TrainSettings(**config.train)))
+    num_processes = pick_processes(TrainSettings(**config.train))
+    if (made.policy.get("dagger") or {}).get("rounds"):
+        from policies.dagger import train_rounds
+
+        train_rounds(folder, made, num_processes)
+    else:
+        launch(train_imitation, (str(folder),), num_processes)
 
 
 def check_overrides(config: DictConfig) -> None:

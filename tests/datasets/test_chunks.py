@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worldjepa.datasets import EpisodeStore, is_held_out
-from worldjepa.datasets.chunks import Chunks
+from worldjepa.datasets.chunks import Chunks, JoinedChunks
 
 H = 4
 
@@ -98,3 +98,25 @@ def test_statistics_of_many_numbers_far_from_zero_are_exact(tmp_path, spec, make
     mean, std = Chunks(store, H, ("proprioception",), split="all").statistics("proprioception")
     np.testing.assert_allclose(mean, 3000, atol=2e-3)
     np.testing.assert_allclose(std, 0.1, rtol=2e-2)
+
+
+def test_moments_of_several_stores_are_drawn_alike(store, tmp_path, spec, make_episode):
+    other = EpisodeStore.create(tmp_path / "other", spec)
+    other.write_shard("asked", 0, [make_episode(i, 3) for i in range(100, 140)])
+    other.refresh()
+    parts = [Chunks(each, H, ("state",), ("proprioception",), (1,)) for each in (store, other)]
+    both = JoinedChunks(parts)
+    assert len(both) == len(parts[0]) + len(parts[1]) and both.store is store
+    drawn = torch.cat([both.sample(64, 0, step).observation["state"][:, 0, :2] for step in range(40)])
+    known = {
+        tuple(row): i
+        for i, part in enumerate(parts)
+        for row in part.gather(np.arange(len(part))).observation["state"][:, 0, :2].tolist()
+    }
+    assert len(known) == len(both) and set(map(tuple, drawn.tolist())) == set(known)
+    share = np.mean([known[tuple(row)] for row in drawn.tolist()])
+    assert abs(share - len(parts[1]) / len(both)) < 0.05
+    assert both.sample(64, 0, 1).action.shape == (64, H, *spec.fields["action"].shape)
+    assert not torch.equal(both.sample(64, 0, 1).action, both.sample(64, 0, 2).action)
+    shares = [both.sample(64, 0, 1, rank, 2).action for rank in range(2)]
+    assert sorted(torch.cat(shares).flatten().tolist()) == sorted(both.sample(64, 0, 1).action.flatten().tolist())

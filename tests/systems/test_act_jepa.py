@@ -8,7 +8,7 @@ import torch
 
 from worldjepa.encoders.feature_map import ConvTokens
 from worldjepa.predictors.queries import MlpPredictor, QueryPredictor
-from worldjepa.systems.act_jepa import ActJepa, ContextEncoder, build_chunk_model, masked_l1, shifted
+from worldjepa.systems.act_jepa import ActJepa, ContextEncoder, build_chunk_model, masked, shifted
 from worldjepa.targets import Ema
 from worldjepa.types import Chunk, EnvSpec, FieldSpec
 
@@ -97,9 +97,9 @@ def test_a_batch_in_which_everything_is_over_costs_nothing():
     assert float(system(chunk)["total"]) == 0.0
 
 
-def test_masked_l1_is_the_mean_over_what_is_valid():
+def test_masked_is_the_mean_over_what_is_valid():
     guess, valid = torch.tensor([[[1.0, 3.0], [7.0, 7.0]]]), torch.tensor([[True, False]])
-    assert float(masked_l1(guess, torch.zeros_like(guess), valid)) == 2.0
+    assert float(masked(torch.nn.functional.l1_loss, guess, torch.zeros_like(guess), valid)) == 2.0
 
 
 def test_the_target_sees_states_that_follow_and_no_pictures():

@@ -122,3 +122,47 @@ class Chunks:
         """float64 (rows,...): sums of millions of float32 numbers would be off."""
         rows = [self.store.episode(index).arrays[column][:-1] for index in self.episodes]
         return np.concatenate(rows).astype(np.float64)
+
+
+class JoinedChunks:
+    """Moments of several stores as those of one, such as demonstrations and what was asked for afterwards.
+
+    Args:
+        parts: that observe the same; statistics, and the store that says what there is, are the first one's.
+    """
+
+    def __init__(self, parts: Sequence[Chunks]) -> None:
+        self.parts, first = list(parts), parts[0]
+        self.store, self.steps, self.observations, self.future = (
+            first.store,
+            first.steps,
+            first.observations,
+            first.future,
+        )
+        self.statistics, self.episodes = first.statistics, first.episodes
+        self._ends = np.cumsum([len(part) for part in self.parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def sample(self, batch_size: int, seed: int, step: int, rank: int = 0, world_size: int = 1) -> Chunk:
+        """As :meth:`Chunks.sample`, moments of all parts being equally likely; those of one part stand together."""
+        share = rank_share(batch_size, rank, world_size)
+        drawn = np.random.default_rng([seed, step]).integers(len(self), size=batch_size)[share]
+        which = np.searchsorted(self._ends, drawn, side="right")
+        starts = self._ends - [len(part) for part in self.parts]
+        return joined(
+            [part.gather(drawn[which == i] - starts[i]) for i, part in enumerate(self.parts) if (which == i).any()]
+        )
+
+
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """One batch of several."""
+
+    def together(name: str) -> torch.Tensor | dict[str, torch.Tensor]:
+        values = [getattr(chunk, name) for chunk in chunks]
+        if isinstance(values[0], dict):
+            return {key: torch.cat([value[key] for value in values]) for key in values[0]}
+        return torch.cat(values)
+
+    return Chunk(**{name: together(name) for name in ("observation", "action", "valid", "future", "future_valid")})

@@ -21,9 +21,9 @@ from worldjepa.training import read_metrics
 
 SEEDS = (0, 1, 2)
 FOLDER = Path("runs") / "study-ad_l_jepa"
-NUM_STREETS = 50
-"""That each driver is judged on, per seed; nobody has learned from them."""
-STORE = (f"env.store={FOLDER}/store", "env.collect.num_episodes=200")
+NUM_STREETS = 20
+"""That each driver is judged on, others for each seed; nobody has learned from them."""
+STORE = (f"env.store={FOLDER}/store", "env.collect.num_episodes=400")
 FINE = ("encoder.widths=[16,32,64]",)
 """128 x 128 cells."""
 
@@ -88,33 +88,38 @@ def _drive_figures(jobs: list[dict[str, dict[str, list[float]]]]) -> dict[str, A
         "planner_route_completion": completion("planner"),
         "planner_collisions_per_km": mean_figure(per_km("planner")),
     }
-    for who in ("expert", "blind"):
+    for who in ("expert", "blind", "cloned"):
         figures[f"{who}_route_completion"] = completion(who)
-    figures["expert_collisions_per_km"] = mean_figure(per_km("expert"))
+    for who in ("expert", "cloned"):
+        figures[f"{who}_collisions_per_km"] = mean_figure(per_km(who))
     return figures
 
 
 def _seed(seed: int, steps: int, driver_steps: int, world_steps: int, alone: bool) -> dict[str, Any]:
     """Pre-training, and both ways to drive; on one core unless ``alone``."""
-    cores = () if alone else ("train.processes=1",)
+    cores = () if alone else ("train.processes=1", "collection_workers=1")
     workers = () if alone else ("evaluation.workers=1",)
     run_dir = FOLDER / f"scans-{seed}"
     common = ("env=street", *STORE, f"seed={seed}")
-    budget = (f"train.steps={steps}", "train.num_evaluations=1")
+    budget = (f"train.steps={steps}", "train.num_evaluations=1", "scans.detection.steps=150")
     scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget), SCANS_FILE, alone)
     judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
     driver, world = FOLDER / f"driver-{seed}", FOLDER / f"world-{seed}"
     seconds = scans["seconds"]
     words = ("policy=driver", *common, f"policy.encoder.init={run_dir}", f"train.steps={driver_steps}", *cores)
     seconds += _timed("train_policy", (*words, f"out={driver}"), driver, alone)
-    words = ("policy=driver", f"policy.make.path={driver}", "measure=return", "evaluation.beside=[blind,expert]")
-    seconds += _timed("evaluate", (*words, *judged, f"out={driver}/judged"), driver / "judged", alone)
+    # Judged before the expert was asked, too: what cloning demonstrations alone would give.
+    for policy, beside in ((driver / "round-0", "[]"), (driver, "[blind,expert]")):
+        words = ("policy=driver", f"policy.make.path={policy}", "measure=return", f"evaluation.beside={beside}")
+        seconds += _timed("evaluate", (*words, *judged, f"out={policy}/judged"), policy / "judged", alone)
     words = (*common, f"encoder.init={run_dir}", f"train.steps={world_steps}", *cores, "evaluation.beside=[]")
     seconds += _timed("train_world_model", (*words, *judged, f"run_dir={world}"), world, alone)
     drives = {}
     for file in (driver / "judged" / RETURNS_FILE, world / RETURNS_FILE):
         table = json.loads(file.read_text())["policies"]
         drives |= {who: row["episodes"] for who, row in table.items()}
+    cloned = json.loads((driver / "round-0" / "judged" / RETURNS_FILE).read_text())["policies"]["driver"]
+    drives["cloned"] = cloned["episodes"]
     return {"scans": scans, "drives": drives, "seconds": seconds}
 
 

@@ -121,7 +121,8 @@ class ChunkModel(nn.Module):
     @property
     def observes(self) -> tuple[str, ...]:
         """Names of the observations it takes."""
-        return (*self.cameras, *self.felt, *(("task",) if self.context.num_tasks else ()))
+        also = getattr(self.encoder, "also", ())
+        return tuple(dict.fromkeys((*self.cameras, *self.felt, *also, *(("task",) if self.context.num_tasks else ()))))
 
     def fit(self, felt: Sequence[tuple[Tensor, Tensor]], action: tuple[Tensor, Tensor]) -> None:
         """Takes mean and standard deviation of the training data: of each observation that is felt, of raw actions."""
@@ -144,11 +145,12 @@ class ChunkModel(nn.Module):
     def look(self, obs: Observation) -> Tensor:
         """All cameras' pictures, each (B,T,3,height,width), or sweeps -> tokens (B,T,C,P,D).
 
-        ``bev``, latents that were made of sweeps and stored, are taken in their place.
+        What was made of sweeps and stored is taken in their place; what the encoder ``also`` needs goes with each.
         """
         if "bev" in obs:
-            return self.encoder({"bev": obs["bev"]})[:, :, None]
-        return torch.stack([self.encoder({self.takes: obs[name]}) for name in self.cameras], 2)
+            return self.encoder(obs)[:, :, None]
+        also = {name: obs[name] for name in getattr(self.encoder, "also", ())}
+        return torch.stack([self.encoder({self.takes: obs[name], **also}) for name in self.cameras], 2)
 
     def encode(self, obs: Observation) -> Tensor:
         """One moment's observation (B,1,...) -> context latents (B,K,width)."""
@@ -192,6 +194,7 @@ class FollowingPictures(nn.Module):
         return rearrange(latent, "(b f) d -> b f d", b=len(token))
 
 
+LOSSES = {"l1": F.l1_loss, "mse": F.mse_loss}
 FUTURES: dict[str, type[nn.Module]] = {"proprioception": FollowingStates, "pixels": FollowingPictures}
 
 
@@ -206,6 +209,7 @@ class ActJepa(nn.Module):
         imitation, prediction: weights of the two terms; 0 leaves a term and what only it trains out.
         frozen: ``nothing``, ``encoder`` (of pictures), or ``context``, all but the decoder.
         shift: pictures are moved by up to so many px in each direction while training, their edges repeated.
+        loss: of the imitation: ``l1`` (ACT's) leads to the median of what demonstrators do, ``mse`` to their mean.
     """
 
     def __init__(
@@ -218,8 +222,11 @@ class ActJepa(nn.Module):
         prediction: float = 1.0,
         frozen: str = "nothing",
         shift: int = 0,
+        loss: str = "l1",
     ):
         super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
         if predicts not in FUTURES:
             raise ValueError(f"predicts must be one of {', '.join(FUTURES)}, got {predicts!r}")
         if frozen not in FROZEN:
@@ -229,6 +236,7 @@ class ActJepa(nn.Module):
         if not imitation and not (prediction and predictor is not None):
             raise ValueError("nothing to learn: imitation has weight 0 and nothing is predicted")
         self.model, self.predicts, self.imitation, self.shift = model, predicts, imitation, shift
+        self.loss = loss
         self.prediction = prediction if predictor is not None else 0.0
         self.predictor = predictor if self.prediction else None
         self.online = (FUTURES[predicts](model),)  # a tuple: its weights are the model's
@@ -245,7 +253,7 @@ class ActJepa(nn.Module):
         return self
 
     def forward(self, chunk: Chunk, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """``imitation`` and ``prediction``, mean absolute errors (L1) over what is valid, and their ``total``."""
+        """``imitation``, and ``prediction`` (L1), means over what is valid, and their ``total``."""
         obs = chunk.observation
         if self.training and self.shift and self.model.takes == "pixels":
             obs = {**obs, **{name: shifted(obs[name], self.shift) for name in self.model.cameras}}
@@ -253,11 +261,11 @@ class ActJepa(nn.Module):
         losses = {}
         if self.imitation:
             wanted = self.model.action_normalizer(chunk.action)
-            losses["imitation"] = masked_l1(self.model.decoder(context), wanted, chunk.valid)
+            losses["imitation"] = masked(LOSSES[self.loss], self.model.decoder(context), wanted, chunk.valid)
         if self.prediction:
             state = self.model.normalized_state(chunk.future) if self.predicts == "proprioception" else None
             wanted = self.target(state, chunk.future, chunk.future_valid, self.model.task(obs))
-            losses["prediction"] = masked_l1(self.predictor(context), wanted, chunk.future_valid)
+            losses["prediction"] = masked(F.l1_loss, self.predictor(context), wanted, chunk.future_valid)
         total = sum(getattr(self, name) * loss for name, loss in losses.items())
         return {**losses, "total": total}
 
@@ -267,9 +275,9 @@ class ActJepa(nn.Module):
             self.target.update(self.online[0], progress)
 
 
-def masked_l1(guess: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference of (B,H,A) over the steps that are ``valid`` (B,H); 0 where none is."""
-    return F.l1_loss(guess[valid].float(), wanted[valid].float(), reduction="sum") / max(guess[valid].numel(), 1)
+def masked(loss: Callable[..., Tensor], guess: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
+    """Mean ``loss`` between (B,H,A) over the steps that are ``valid`` (B,H); 0 where none is."""
+    return loss(guess[valid].float(), wanted[valid].float(), reduction="sum") / max(guess[valid].numel(), 1)
 
 
 def shifted(pixels: Tensor, reach: int) -> Tensor:

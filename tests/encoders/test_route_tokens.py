@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from worldjepa.checkpoint import MODEL_FILE, save_tensors, start_from
 from worldjepa.encoders.bev import BevEncoder
-from worldjepa.encoders.bev_tokens import BevTokens
+from worldjepa.encoders.route_tokens import RouteTokens
 from worldjepa.sweeps import RangeImage
 from worldjepa.voxels import VoxelGrid
 
@@ -19,9 +19,12 @@ SMALL = {
     "grid": GRID,
     "widths": (8, 8),
     "bev_dim": 8,
-    "head_widths": (8, 16),
+    "stations": (1, 3, 5),
+    "offsets": (-0.8, 0.0, 0.8),
+    "spacing": 2.0,
     "latent_dim": 12,
 }
+AHEAD = torch.tensor([[2.0, 0.0], [4.0, 0.0], [6.0, 0.0]])
 
 
 def sweeps(*shape: int) -> torch.Tensor:
@@ -30,34 +33,44 @@ def sweeps(*shape: int) -> torch.Tensor:
     return torch.cat([ranges, torch.rand(*shape, 8, 64, 1, generator=generator)], -1).half()
 
 
+def observed(*shape: int) -> dict[str, torch.Tensor]:
+    return {"sweep": sweeps(*shape), "route": AHEAD.expand(*shape, 3, 2)}
+
+
+def test_places_lie_along_the_route_and_beside_it():
+    encoder = RouteTokens(**SMALL)
+    left = torch.tensor([[2.0, 0.0], [2.0, 2.0], [2.0, 2.0]])  # 2 m ahead, 2 m to the left, and there it ends
+    places = encoder.places(torch.stack([AHEAD, left])) * 6.4
+    torch.testing.assert_close(places[0, :, 1], torch.tensor([[1.0, 0.0], [3.0, 0.0], [5.0, 0.0]]))
+    torch.testing.assert_close(places[0, 0], torch.tensor([[1.0, -0.8], [1.0, 0.0], [1.0, 0.8]]))
+    torch.testing.assert_close(places[1, 1], torch.tensor([[2.8, 1.0], [2.0, 1.0], [1.2, 1.0]]))
+    torch.testing.assert_close(places[1, 2, 1], torch.tensor([2.0, 2.0]))
+
+
 def test_a_thing_shows_in_the_tokens_of_its_place_alone():
     torch.manual_seed(0)
-    encoder = BevTokens(**SMALL).eval()
-    assert encoder.coords.shape == (encoder.num_tokens, 2) == (16, 2)
-    before = sweeps(1, 1)
-    after = before.clone()
-    points = SENSOR.directions * before[0, 0, ..., :1].float()
-    there = (points[..., 0] > 3.5) & (points[..., 1] > 3.5)  # ahead, to the left: the last cell of 4 x 4
-    assert there.any()
-    after[0, 0][there] = 0
-    changed = (encoder({"sweep": before}) - encoder({"sweep": after})).abs().sum(-1)[0, 0] > 1e-6
-    place = encoder.coords.long()
-    assert changed[(place == 3).all(1)]
-    # Convolutions look a little beyond their cells, and the norm of a group at all of them: nothing moves but there.
-    strongest = (encoder({"sweep": before}) - encoder({"sweep": after})).abs().sum(-1)[0, 0].argmax()
-    assert (place[strongest] >= 2).all()
+    encoder = RouteTokens(**SMALL).eval()
+    shape = encoder.view.area.shape
+    stored = {"bev": torch.randn(1, 1, 8, *shape), "obstacles": torch.zeros(1, 1, *shape), "route": AHEAD[None, None]}
+    there = torch.zeros(1, 1, *shape)
+    cell = encoder.view.area.cell
+    there[0, 0, int(6.4 / cell), int((6.4 + 3.0) / cell)] = 1  # 3 m ahead on the route
+    changed = (encoder(stored) - encoder({**stored, "obstacles": there})).abs().sum(-1)[0, 0] > 1e-6
+    assert changed.tolist() == [False, True, False]
+    aside = {**stored, "route": (AHEAD + torch.tensor([0.0, 4.0]))[None, None]}
+    assert not torch.allclose(encoder(stored), encoder(aside)), "another route reads other places"
 
 
 def test_a_frozen_view_neither_learns_nor_counts():
     torch.manual_seed(0)
-    encoder = BevTokens(**SMALL).train()
+    encoder = RouteTokens(**SMALL).train()
     kept = {name: x.clone() for name, x in encoder.view.encoder.state_dict().items()}
-    encoder({"sweep": sweeps(3, 1)}).square().sum().backward()
+    encoder(observed(3, 1)).square().sum().backward()
     assert all(p.grad is None for p in encoder.view.encoder.parameters())
-    assert all(p.grad is not None for p in encoder.head.parameters())
+    assert all(p.grad is not None for p in encoder.read.parameters())
     assert all(torch.equal(x, kept[name]) for name, x in encoder.view.encoder.state_dict().items())
-    thawed = BevTokens(**SMALL, frozen=False).train()
-    thawed({"sweep": sweeps(3, 1)}).square().sum().backward()
+    thawed = RouteTokens(**SMALL, frozen=False).train()
+    thawed(observed(3, 1)).square().sum().backward()
     assert all(p.grad is not None for p in thawed.view.encoder.parameters())
 
 
@@ -69,36 +82,32 @@ def test_it_starts_from_a_pretrained_view_and_its_statistics(tmp_path):
             module.running_mean += 0.3
             module.running_var *= 2.0
     save_tensors(tmp_path / MODEL_FILE, {f"encoder.{k}": v for k, v in before.state_dict().items()}, {})
-    encoder = BevTokens(**SMALL, init=str(tmp_path))
+    encoder = RouteTokens(**SMALL, init=str(tmp_path))
     start_from(encoder)
     ours = encoder.view.encoder.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in before.state_dict().items())
     wider = {**SMALL, "widths": (8, 16)}
     with pytest.raises(ValueError, match="expected an encoder with the same layers"):
-        start_from(BevTokens(**wider, init=str(tmp_path)))
+        start_from(RouteTokens(**wider, init=str(tmp_path)))
 
 
 def test_stored_latents_give_the_same_tokens():
     torch.manual_seed(0)
-    encoder, obs = BevTokens(**SMALL).eval(), {"sweep": sweeps(1, 3)}
-    stored = {"bev": torch.from_numpy(encoder.view.columns(obs)["bev"])[None]}
+    encoder, obs = RouteTokens(**SMALL).eval(), observed(1, 3)
+    made = encoder.view.columns({"sweep": obs["sweep"]})
+    stored = {"route": obs["route"], **{name: torch.from_numpy(x)[None] for name, x in made.items()}}
     torch.testing.assert_close(encoder(stored), encoder(obs), atol=1e-2, rtol=1e-2)
     before = encoder.view.hash
     with torch.no_grad():
-        encoder.head[0].weight += 1.0
+        encoder.read[0].weight += 1.0
         assert encoder.view.hash == before
         next(encoder.view.encoder.parameters()).add_(1e-3)
     assert encoder.view.hash != before
 
 
-def test_cells_that_cannot_be_halved_are_refused():
-    with pytest.raises(ValueError, match="cannot be halved 5 times; give fewer head_widths"):
-        BevTokens(**{**SMALL, "head_widths": (8,) * 5})
-
-
 def test_its_configuration_sees_what_pretraining_has_seen():
     tokens, bev, model = (
-        OmegaConf.load(f"configs/{name}.yaml") for name in ("encoder/bev_tokens", "encoder/bev", "model/ad_l_jepa")
+        OmegaConf.load(f"configs/{name}.yaml") for name in ("encoder/route_tokens", "encoder/bev", "model/ad_l_jepa")
     )
     assert [tokens.grid, tokens.widths, tokens.depth] == [bev.grid, bev.widths, bev.depth]
     assert tokens.bev_dim == model.encoder.bev_dim

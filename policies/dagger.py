@@ -1,0 +1,131 @@
+"""Asks the expert what it would have done where the policy went, and learns from that too (DAgger, arXiv:1011.0686).
+
+Demonstrations alone never show how to get out of what only a beginner gets into.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+
+from policies.chunk_policy import load_chunk_model
+from policies.imitation import stored_latents, train_imitation
+from worldjepa.datasets.store import EpisodeStore
+from worldjepa.evaluation.protocol import workers
+from worldjepa.rollout import Factory
+from worldjepa.runs import env_factory, open_run, player_factory
+from worldjepa.training import is_trained, launch, num_cores
+from worldjepa.types import EnvSpec, Episode
+
+GATHERED = "gathered"
+"""Folder, in the policy's, of the store of what the expert was asked for; its policies are ``round_0`` and so on."""
+PER_SHARD = 10
+"""Episodes that a kill may lose."""
+
+
+def train_rounds(folder: Path, config: DictConfig, num_processes: int) -> None:
+    """Trains the policy of ``folder``, asking the expert between; goes on where it stopped.
+
+    Args:
+        config: resolved; ``policy.dagger`` has ``rounds``, and ``episodes`` and ``steps`` of each. In the last
+            training, ``folder`` itself, the policy learns from all of it.
+
+    Raises:
+        ValueError: an environment without an expert, an encoder without a view that stays as it is, or processes that
+            were started from outside.
+    """
+    if not config.policy.encoder.get("frozen") or "sensor" not in config.policy.encoder:
+        raise ValueError("only what is learned on frozen latents of sweeps asks the expert; set policy.dagger.rounds=0")
+    if not config.env.get("expert"):
+        raise ValueError(f"env={config.env.name} has no expert to be asked; set policy.dagger.rounds=0")
+    if "RANK" in os.environ:
+        raise ValueError("rounds of DAgger start processes of their own: give train.processes=<n> instead")
+    gathered, rounds = folder / GATHERED, int(config.policy.dagger.rounds)
+    for number in range(rounds):
+        place = folder / f"round-{number}"
+        open_run(place, config)
+        if not is_trained(place):
+            launch(train_imitation, (str(place), str(gathered), number), num_processes)
+        gather_round(place, config, gathered, number)
+    launch(train_imitation, (str(folder), str(gathered), rounds), num_processes)
+
+
+def gather_round(place: Path, config: DictConfig, gathered: Path, number: int) -> None:
+    """Plays ``policy.dagger.episodes`` episodes with the policy in ``place``; their actions are the expert's.
+
+    What is there of the round is kept; an episode depends on the policy, the seed and its number alone.
+    """
+    settings, source = config.policy.dagger, f"round_{number}"
+    model, _ = load_chunk_model(str(place.resolve()))
+    demonstrations, _ = stored_latents(model, EpisodeStore.open(config.env.store))
+    store = EpisodeStore.create(gathered, demonstrations.spec)
+    parts = [range(i, min(i + PER_SHARD, settings.episodes)) for i in range(0, settings.episodes, PER_SHARD)]
+    left = [part for part in parts if not store.has_shard(source, part.start // PER_SHARD)]
+    if not left:
+        return
+    play = partial(
+        play_episodes,
+        str(place.resolve()),
+        env_factory(config),
+        player_factory(config.env.collect.scripted),
+        player_factory(config.env.expert),
+        store.spec,
+        int(settings.steps),
+        (int(config.train.seed), number),
+    )
+    with workers(min(config.get("collection_workers") or num_cores(), len(left))) as run:
+        shown = track(run(play, left), f"asking the expert, round {number + 1}", total=len(left))
+        for part, episodes in zip(left, shown, strict=True):
+            store.write_shard(source, part.start // PER_SHARD, episodes, {"round": number})
+
+
+def play_episodes(
+    path: str,
+    env: Factory,
+    player: Factory,
+    expert: Factory,
+    spec: EnvSpec,
+    num_steps: int,
+    seed: Sequence[int],
+    numbers: Sequence[int],
+) -> list[Episode]:
+    """Episodes of the policy in ``path``, with what the expert would have done in every state as the action.
+
+    Args:
+        player: says where episodes start.
+        spec: of what is recorded.
+        num_steps: of an episode, unless the environment ends it.
+        seed: with an episode's number, where it starts.
+    """
+    model, _ = load_chunk_model(path)
+    world, starter, teacher = env.build().unwrapped, player.build(), expert.build()
+    episodes = []
+    for number in numbers:
+        rng = np.random.default_rng([*seed, number])
+        start, group = starter.reset(rng)
+        observation, info = world.reset(seed=int(rng.integers(2**31)), options={"state": start})
+        rows, over = [], False
+        while True:
+            # The latents are made once, to act by and to learn from.
+            latents = model.encoder.view.columns({model.takes: torch.as_tensor(observation[model.takes])[None, None]})
+            seen = {name: x[0] for name, x in latents.items()}
+            seen |= {name: observation[name] for name in model.observes if name != model.takes}
+            rows.append({**seen, "state": np.asarray(info["state"], np.float32), "reward": np.float32(0)})
+            rows[-1]["action"] = teacher.act(info["state"])
+            if over or len(rows) > num_steps:
+                break
+            with torch.no_grad():
+                chunk = model({name: torch.as_tensor(x)[None, None].float() for name, x in seen.items()})
+            observation, reward, terminated, truncated, info = world.step(chunk[0, 0].numpy())
+            rows[-1]["reward"], over = np.float32(reward), terminated or truncated
+        arrays = {name: np.stack([row[name] for row in rows]) for name in spec.fields}
+        episodes.append(Episode(arrays, group, f"round_{seed[-1]}"))
+    world.close()
+    return episodes
