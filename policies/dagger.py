@@ -16,16 +16,15 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from policies.chunk_policy import load_chunk_model
-from policies.imitation import stored_latents, train_imitation
+from policies.imitation import GATHERED, SAID, stored_latents, train_imitation
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.evaluation.protocol import workers
+from worldjepa.files import written_whole
 from worldjepa.rollout import Factory
 from worldjepa.runs import env_factory, open_run, player_factory
 from worldjepa.training import is_trained, launch, num_cores
 from worldjepa.types import EnvSpec, Episode
 
-GATHERED = "gathered"
-"""Folder, in the policy's, of the store of what the expert was asked for; its policies are ``round_0`` and so on."""
 PER_SHARD = 10
 """Episodes that a kill may lose."""
 
@@ -47,14 +46,41 @@ def train_rounds(folder: Path, config: DictConfig, num_processes: int) -> None:
         raise ValueError(f"env={config.env.name} has no expert to be asked; set policy.dagger.rounds=0")
     if "RANK" in os.environ:
         raise ValueError("rounds of DAgger start processes of their own: give train.processes=<n> instead")
-    gathered, rounds = folder / GATHERED, int(config.policy.dagger.rounds)
+    rounds = int(config.policy.dagger.rounds)
+    ask_about(folder / SAID, config)
     for number in range(rounds):
         place = folder / f"round-{number}"
         open_run(place, config)
         if not is_trained(place):
-            launch(train_imitation, (str(place), str(gathered), number), num_processes)
-        gather_round(place, config, gathered, number)
-    launch(train_imitation, (str(folder), str(gathered), rounds), num_processes)
+            launch(train_imitation, (str(place), str(folder), number), num_processes)
+        gather_round(place, config, folder / GATHERED, number)
+    launch(train_imitation, (str(folder), str(folder), rounds), num_processes)
+
+
+def ask_about(file: Path, config: DictConfig) -> None:
+    """Writes what the expert would have done in every frame of the demonstrations, float32 (frames,A); once.
+
+    What was done there is disturbed now and then, and one sees by the wheels' angle that it is: who learned that would
+    disturb himself.
+    """
+    store = EpisodeStore.open(config.env.store)
+    if file.is_file():
+        return
+    num_workers = min(config.get("collection_workers") or num_cores(), store.num_episodes)
+    parts = [range(i, min(i + PER_SHARD, store.num_episodes)) for i in range(0, store.num_episodes, PER_SHARD)]
+    say = partial(said_of, config.env.store, player_factory(config.env.expert))
+    with workers(num_workers) as run:
+        shown = track(run(say, parts), "asking the expert about demonstrations", total=len(parts))
+        said = np.concatenate(list(shown))
+    with written_whole(file) as beside:
+        np.save(beside, said, allow_pickle=False)
+
+
+def said_of(store: str, expert: Factory, numbers: Sequence[int]) -> np.ndarray:
+    """float32 (frames,A): the expert's actions in the states of these episodes."""
+    episodes, teacher = EpisodeStore.open(store), expert.build()
+    states = np.concatenate([episodes.episode(number).arrays["state"] for number in numbers])
+    return np.stack([teacher.act(state.astype(np.float64)) for state in states]).astype(np.float32)
 
 
 def gather_round(place: Path, config: DictConfig, gathered: Path, number: int) -> None:

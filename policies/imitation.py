@@ -31,6 +31,8 @@ from worldjepa.training import pick_device, train
 
 SHIFT = 4
 """px; a frozen encoder has not learned to see through it: 0.34 held-out error with, 0.32 without (PushT, one seed)."""
+GATHERED, SAID = "gathered", "said.npy"
+"""What an expert was asked for: a store of policies ``round_0``, ..., and actions of all demonstrations' frames."""
 NUM_PROBED, PROBE_SEED = 1500, 10_003
 """Moments on each side of the probes, and the random stream that chooses them."""
 
@@ -74,12 +76,13 @@ def demonstrators(store: EpisodeStore) -> list[str] | None:
 
 
 def build_imitation(
-    config: DictConfig, store: EpisodeStore, gathered: str | None = None, rounds: int = 0
+    config: DictConfig, store: EpisodeStore, asked: str | None = None, rounds: int = 0
 ) -> tuple[ChunkModel | DiffusionModel, Chunks | JoinedChunks]:
     """A new model with the data's statistics in it, and its training data, from a resolved configuration.
 
     Args:
-        gathered: store of what the expert was asked for, of which the first ``rounds`` are learned from too.
+        asked: folder with what the expert said, see :mod:`policies.dagger`: of the demonstrations, in place of what was
+            done there, and of the first ``rounds`` rounds.
 
     Raises:
         ValueError: as :func:`policies.chunk_policy.build_model`, or nothing to predict.
@@ -102,10 +105,11 @@ def build_imitation(
             if not steps:
                 raise ValueError(f"policy.every must be in 1..policy.horizon ({policy.horizon}), got {policy.every}")
             future = model.cameras if policy.predicts == "pixels" else model.felt or (policy.predicts,)
-        chunks = Chunks(store, policy.horizon, seen, future, steps, policies=demonstrators(store))
+        said = None if asked is None else np.load(Path(asked) / SAID)
+        chunks = Chunks(store, policy.horizon, seen, future, steps, policies=demonstrators(store), actions=said)
         if rounds:
-            asked = [f"round_{number}" for number in range(rounds)]
-            more = Chunks(EpisodeStore.open(gathered), policy.horizon, seen, future, steps, policies=asked)
+            own = [f"round_{number}" for number in range(rounds)]
+            more = Chunks(EpisodeStore.open(Path(asked) / GATHERED), policy.horizon, seen, future, steps, policies=own)
             chunks = JoinedChunks([chunks, more])
         model.fit([chunks.statistics(name) for name in model.felt], chunks.statistics("action"))
     if config.run is None:
@@ -190,11 +194,11 @@ def held_out_measures(config: DictConfig, chunks: Chunks) -> Callable[[ChunkMode
     return evaluate
 
 
-def train_imitation(folder: str, gathered: str | None = None, rounds: int = 0) -> None:
+def train_imitation(folder: str, asked: str | None = None, rounds: int = 0) -> None:
     """Trains the policy that ``folder``'s configuration describes, going on where it stopped; one call per process.
 
     Args:
-        gathered, rounds: see :func:`build_imitation`.
+        asked, rounds: see :func:`build_imitation`.
     """
     place = Path(folder)
     config = OmegaConf.load(place / CONFIG_FILE)
@@ -202,7 +206,7 @@ def train_imitation(folder: str, gathered: str | None = None, rounds: int = 0) -
     values = OmegaConf.to_container(config.train)
     settings = TrainSettings(**{**values, "trackers": tuple(values["trackers"])})
     store = EpisodeStore.open(config.env.store)
-    model, chunks = build_imitation(config, store, gathered, rounds)
+    model, chunks = build_imitation(config, store, asked, rounds)
     drawn, evaluate = policy.name == "diffusion", None
     first = int(os.environ.get("RANK", 0)) == 0
     if not drawn and len(split_episodes(store, "held_out")):

@@ -112,6 +112,10 @@ def test_a_driver_is_cloned_on_the_latents_and_judged_on_other_streets(trained):
     words = (*small, *asked, "train.steps=2", f"policy.encoder.init={trained}/run", f"out={trained}/driver")
     made = run("train_policy", "policy=driver", *street(trained), *words)
     assert made.returncode == 0, made.stderr[-2000:]
+    demonstrations, said = EpisodeStore.open(trained / "store"), np.load(trained / "driver" / "said.npy")
+    states = np.concatenate([demonstrations.episode(i).arrays["state"] for i in range(demonstrations.num_episodes)])
+    for state, action in zip(states[::7], said[::7], strict=True):
+        np.testing.assert_allclose(action, Driver().act(state), atol=1e-4)
     gathered = EpisodeStore.open(trained / "driver" / "gathered")
     assert gathered.policies == ["round_0"] * 3 + ["round_1"] * 3 and (gathered.lengths <= 5).all()
     for index in range(gathered.num_episodes):

@@ -120,3 +120,19 @@ def test_moments_of_several_stores_are_drawn_alike(store, tmp_path, spec, make_e
     assert not torch.equal(both.sample(64, 0, 1).action, both.sample(64, 0, 2).action)
     shares = [both.sample(64, 0, 1, rank, 2).action for rank in range(2)]
     assert sorted(torch.cat(shares).flatten().tolist()) == sorted(both.sample(64, 0, 1).action.flatten().tolist())
+
+
+def test_other_actions_stand_in_place_of_those_that_were_done(store):
+    said = np.arange(store.num_frames, dtype=np.float32)[:, None] * np.ones(store.spec.raw_action_dim, np.float32)
+    done, told = (Chunks(store, H, ("state",), split="held_out", actions=actions) for actions in (None, said))
+    rows = np.arange(len(done))
+    first = np.cumsum(store.lengths) - store.lengths
+    for chunk, other, episode, frame in zip(
+        told.gather(rows).action, done.gather(rows).action, *told.locate(rows), strict=True
+    ):
+        ahead = np.minimum(frame + np.arange(H), store.lengths[episode] - 2)
+        np.testing.assert_array_equal(chunk, said[first[episode] + ahead])
+        assert not torch.equal(chunk, other)
+    torch.testing.assert_close(told.statistics("action"), done.statistics("action"))  # of what was done
+    with pytest.raises(ValueError, match="expected actions of all"):
+        Chunks(store, H, ("state",), actions=said[1:])

@@ -33,9 +33,11 @@ class Chunks:
         future: columns of the F moments that come ``steps`` raw steps later, each in 1..horizon.
         split: ``train``, ``held_out`` (by the hash of the episode's group) or ``all``.
         policies: only episodes of these policies; None takes all.
+        actions: float32 (frames of the store,A), in place of those that were done.
 
     Raises:
-        ValueError: unknown column, split or policy, steps out of range, or no moment at all.
+        ValueError: actions of another number of frames, unknown column, split or policy, steps out of range, or no
+            moment at all.
     """
 
     def __init__(
@@ -47,7 +49,10 @@ class Chunks:
         steps: Sequence[int] = (),
         split: str = "train",
         policies: Sequence[str] | None = None,
+        actions: np.ndarray | None = None,
     ) -> None:
+        if actions is not None and len(actions) != store.num_frames:
+            raise ValueError(f"expected actions of all {store.num_frames} frames of {store.path}, got {len(actions)}")
         if horizon < 1:
             raise ValueError(f"a chunk needs horizon >= 1 actions, got {horizon}")
         for name in (*observations, *future):
@@ -57,6 +62,7 @@ class Chunks:
         self.store, self.horizon, self.split = store, horizon, split
         self.observations, self.future = tuple(observations), tuple(future)
         self.steps = np.asarray(steps, np.int64)
+        self._actions, self._first = actions, np.cumsum(store.lengths) - store.lengths
         self.episodes = split_episodes(store, split, policies)
         """int64 (E,): the store's indices of this split's episodes."""
         self._ends = np.cumsum(np.maximum(store.lengths[self.episodes] - 1, 0))
@@ -91,7 +97,11 @@ class Chunks:
             for name, array in later.items():
                 column = columns[name]
                 array[row] = column[rows] if isinstance(column, np.ndarray) else [column[int(i)] for i in rows]
-            action[row] = columns["action"][begin + np.minimum(ahead, left[row] - 1)]
+            rows = np.minimum(ahead, left[row] - 1)
+            if self._actions is None:
+                action[row] = columns["action"][begin + rows]
+            else:
+                action[row] = self._actions[self._first[episode] + int(start) + rows]
         observation, future = (
             {name: channels_first(torch.from_numpy(array)) for name, array in part.items()} for part in (seen, later)
         )
