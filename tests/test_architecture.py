@@ -61,3 +61,9 @@ def test_import_is_light():
 def test_every_file_has_a_home_under_400_lines():
     long = [p for p in ROOT.glob("*/**/*.py") if ".venv" not in p.parts and len(p.read_text().splitlines()) > 410]
     assert not long
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest collects only the first of them, and says so only in a run of all tests."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
