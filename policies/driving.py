@@ -86,7 +86,7 @@ class DrivingPolicy:
 
     def _look(self, seen: dict[str, Tensor], i: int, plans: bool) -> None:
         model, felt = self.model, seen["proprioception"][:, 0]
-        now = model.view(seen)[:, 0]
+        now = model.look(seen)[:, 0]
         before, felt_before = self._before[i] or (now, None)
         self._before[i] = now, felt
         if not plans:

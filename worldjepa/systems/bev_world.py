@@ -18,7 +18,7 @@ from worldjepa.encoders.bev import BevEncoder
 from worldjepa.encoders.bev_view import BevView
 from worldjepa.odometry import Area, Vehicle, chained
 from worldjepa.predictors.scene import SceneMotion
-from worldjepa.types import Segment
+from worldjepa.types import Observation, Segment
 
 TERMS = ("prediction", "obstacles", "response")
 
@@ -73,6 +73,7 @@ class BevWorld(nn.Module):
         self.register_buffer("action_high", torch.tensor(action_high, dtype=torch.float32), persistent=False)
         width = view.encoder.latent_dim
         self.obstacle = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 1, 1))
+        nn.init.constant_(self.obstacle[-1].bias, -3.0)  # about one cell in twenty has something in it
 
     @property
     def encoder(self) -> BevEncoder:
@@ -83,6 +84,15 @@ class BevWorld(nn.Module):
     def area(self) -> Area:
         """Of the view."""
         return self.view.area
+
+    def look(self, obs: Observation) -> Tensor:
+        """What :class:`~worldjepa.encoders.bev_view.BevView` takes -> its latents (B,T,D,Y,X) with the length sqrt(D).
+
+        Their directions are what was pre-trained, by cosines; lengths were left to themselves, and are hundreds of times
+        the others' in a few cells. Where nothing was seen, a latent is zero.
+        """
+        latent = self.view(obs)
+        return F.normalize(latent, dim=2) * latent.shape[2] ** 0.5
 
     def rollout(self, before: Tensor, now: Tensor, move: Tensor, steps: int) -> Tensor:
         """What the next steps will look like from where we are now.
@@ -149,7 +159,7 @@ class Imagined(NamedTuple):
 def imagine(model: BevWorld, segment: Segment) -> Imagined:
     """What a model makes of clips."""
     felt = segment.observation["proprioception"].float()
-    seen, standing = model.view(segment.observation), model.view.obstacles(segment.observation)
+    seen, standing = model.look(segment.observation), model.view.obstacles(segment.observation)
     moves = model.vehicle.moved(felt[:, :-1], felt[:, 1:])
     poses = chained(moves[:, 1:])
     ahead = model.rollout(seen[:, 0], seen[:, 1], moves[:, 0], poses.shape[1])
