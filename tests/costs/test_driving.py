@@ -68,15 +68,15 @@ def test_who_stands_meets_nobody():
 def test_tight_places_cost_by_the_way_through_them():
     """Something half a metre from the car's side is passed, though not for nothing."""
     plan, beside = straight_on(8.0), taken(4.4, 1.6 + 0.4)
-    driver = DrivingCost()
+    driver = DrivingCost(unsure=0.1)
     body, room = driver.met(beside, torch.tensor(plan)[None], AREA, VEHICLE)
     assert not body.any() and room.max() > 0.1
-    torch.testing.assert_close(cost(plan, beside) + 8, (0.5 * room * 2.0).sum(-1)[0])
+    torch.testing.assert_close(cost(plan, beside, unsure=0.1) + 8, (0.5 * room * 2.0).sum(-1)[0])
 
 
 def test_nothing_slips_through_the_box():
     """Wherever under the car a cell is taken, the body meets it; outside of the room around it, nothing does."""
-    driver = DrivingCost()
+    driver = DrivingCost(unsure=0.1)
     pose = torch.tensor([[[[5.0, 1.0, 0.5]]]])
     centres = AREA.centres()
     cos, sin = torch.tensor(0.5).cos(), torch.tensor(0.5).sin()

@@ -43,7 +43,7 @@ class DrivingCost(nn.Module):
         cruise: float = 6.5,
         sideways: float = 2.0,
         room: tuple[float, float] = (1.5, 0.5),
-        unsure: float = 0.1,
+        unsure: float = 0.3,
     ):
         super().__init__()
         if not 0 <= unsure < 1:
