@@ -10,7 +10,7 @@ from worldjepa.files import write_text
 
 MARK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PERCENT = (
-    *("_success_pretrained", "_success_scratch", "_probe", "_probe_joint_minus_content_only"),
+    *("_success_pretrained", "_success_scratch", "_probe", "_probe_joint_minus_content_only", "_route_completion"),
     *("_success", "_success_at_25", "_success_at_0_9", "_accuracy", "_gain", "_views", "_1_to_5"),
     *(
         "_gain_lower_bound",
