@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from worldjepa.samplers import Masks, MultiBlock
 from worldjepa.systems.masked import MaskedJepa, TokenModel
 from worldjepa.targets import Ema
 from worldjepa.tokenizers import ImageTokenizer
-from worldjepa.types import SampleBatch
+from worldjepa.types import SampleBatch, TokenSet
 
 B, SIZE, PATCH, WIDTH = 3, 10, 2, 12
 
@@ -124,8 +125,30 @@ def test_features_leave_out_padding_and_pinned_tokens():
     assert torch.allclose(whole.model.features({"pixels": pixels}), latent[:, 0], atol=1e-6)
 
 
+def test_features_over_time_keep_places_apart():
+    """Rows are places here and columns times."""
+    whole, pixels = system(num_pinned=1), pictures()
+    whole.model.pool = "over_time"
+    latent = whole.model.encoder(whole.model.tokenizer({"pixels": pixels}))
+    rows = latent.coords[1:, 0].unique()
+    expected = [latent.values[:, 1:][:, latent.coords[1:, 0] == row].mean(1) for row in rows]
+    assert torch.allclose(whole.model.features({"pixels": pixels}), torch.cat(expected, 1), atol=1e-6)
+    one = replace(latent, coords=latent.coords[:, :1])
+    whole.model.encoder.forward = lambda tokens: one
+    with pytest.raises(ValueError, match="pool=over_time needs tokens with a place and a time"):
+        whole.model.features({"pixels": pixels})
+
+
+def test_features_over_time_leave_out_padding():
+    latent = torch.tensor([[[1.0], [3.0], [5.0], [7.0]]])
+    coords = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    valid, pinned = torch.tensor([[True, True, True, False]]), torch.zeros(4, dtype=torch.bool)
+    model = TokenModel(lambda obs: TokenSet(latent, coords, valid, pinned), lambda tokens: tokens, pool="over_time")
+    assert model.features({}).tolist() == [[2.0, 5.0]]
+
+
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, pinned, got 'max'"):
+    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, over_time, pinned, got 'max'"):
         TokenModel(None, None, pool="max")
     whole = system()
     with pytest.raises(ValueError, match="give every regularizer one weight"):

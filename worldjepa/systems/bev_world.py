@@ -88,8 +88,8 @@ class BevWorld(nn.Module):
     def look(self, obs: Observation) -> Tensor:
         """What :class:`~worldjepa.encoders.bev_view.BevView` takes -> its latents (B,T,D,Y,X) with the length sqrt(D).
 
-        Their directions are what was pre-trained, by cosines; lengths were left to themselves, and are hundreds of times
-        the others' in a few cells. Where nothing was seen, a latent is zero.
+        Their directions are what was pre-trained, by cosines; lengths were left to themselves, and are hundreds of
+        times the others' in a few cells. Where nothing was seen, a latent is zero.
         """
         latent = self.view(obs)
         return F.normalize(latent, dim=2) * latent.shape[2] ** 0.5

@@ -16,7 +16,7 @@ from worldjepa.targets import FixedFeature, Target
 from worldjepa.tokens import batched_coords, positions, take
 from worldjepa.types import Observation, SampleBatch, TokenSet
 
-POOLS = ("mean", "mean_max", "pinned")
+POOLS = ("mean", "mean_max", "over_time", "pinned")
 
 
 class TokenModel(nn.Module):
@@ -27,7 +27,8 @@ class TokenModel(nn.Module):
         encoder: (TokenSet, keep) -> TokenSet of latents, such as :class:`worldjepa.encoders.vit.Vit`.
         predictor: (context, coords (B,M,Q,C), valid (B,M,Q)) -> (B,M,Q,D); None where nothing is predicted from a part.
         pool: what stands for a whole sample: the ``mean`` of its tokens' latents, beside it their maximum
-            (``mean_max``), or those of the ``pinned`` tokens.
+            (``mean_max``), means ``over_time``, the last coordinate, side by side for every band or channel that the
+            others name (as for M2D, arXiv:2210.14648), or the latents of the ``pinned`` tokens.
 
     Raises:
         ValueError: an unknown pool.
@@ -38,7 +39,7 @@ class TokenModel(nn.Module):
         tokenizer: nn.Module,
         encoder: nn.Module,
         predictor: nn.Module | None = None,
-        pool: Literal["mean", "mean_max", "pinned"] = "mean",
+        pool: Literal["mean", "mean_max", "over_time", "pinned"] = "mean",
     ):
         super().__init__()
         if pool not in POOLS:
@@ -58,16 +59,37 @@ class TokenModel(nn.Module):
         return self.predictor(context, take(batched_coords(tokens), index), valid), index, valid
 
     def features(self, observation: Observation) -> Tensor:
-        """(B,...) -> float32 (B,F): what stands for whole samples; padding has no part in it."""
+        """(B,...) -> float32 (B,F): what stands for whole samples; padding has no part in it.
+
+        Raises:
+            ValueError: a mean over the time of tokens that have no other coordinate, or others for every sample.
+        """
         latent = self.encoder(self.tokenizer(observation))
         if self.pool == "pinned":
             return latent.values[:, latent.pinned].flatten(1).float()
         counts = (latent.valid & ~latent.pinned)[..., None]
         values = latent.values.float()
+        if self.pool == "over_time":
+            return _over_time(latent, values * counts, counts)
         mean = (values * counts).sum(1) / counts.sum(1).clamp_min(1)
         if self.pool == "mean":
             return mean
         return torch.cat([mean, values.masked_fill(~counts, -torch.inf).amax(1)], -1)
+
+
+def _over_time(latent: TokenSet, values: Tensor, counts: Tensor) -> Tensor:
+    """(B,P,D), counts (B,P,1) -> means (B,places * D) of the tokens that differ in the last coordinate alone."""
+    if latent.coords.dim() != 2 or latent.coords.shape[1] < 2:
+        raise ValueError(
+            "pool=over_time needs tokens with a place and a time that all samples share, these have coordinates "
+            f"{tuple(latent.coords.shape)}; set pool=mean"
+        )
+    coords = latent.coords[~latent.pinned, :-1]
+    number = latent.pinned.new_zeros(len(latent.pinned), dtype=torch.long)
+    number[~latent.pinned] = torch.unique(coords, dim=0, return_inverse=True)[1]
+    shape = len(values), int(number.max()) + 1
+    total = values.new_zeros(*shape, values.shape[2]).index_add(1, number, values)
+    return (total / values.new_zeros(*shape, 1).index_add(1, number, counts.float()).clamp_min(1)).flatten(1)
 
 
 class MaskedJepa(nn.Module):

@@ -38,7 +38,7 @@ class MultiView(nn.Module):
         weight: of SIGReg, in (0, 1); the published lambda.
 
     Raises:
-        ValueError: another weight.
+        ValueError: another weight, or features that are no mean of all tokens.
     """
 
     def __init__(self, model: TokenModel, views: Views, projector: Sequence[int], sigreg: SigReg, weight: float = 0.02):
@@ -46,6 +46,8 @@ class MultiView(nn.Module):
         if not 0 < weight < 1:
             raise ValueError(f"weight must be in (0, 1), got {weight}; without SIGReg all latents become one")
         self.model, self.views, self.sigreg, self.weight = model, views, sigreg, weight
+        if model.pool == "over_time":
+            raise ValueError("views of a sample differ in their places: expected pool mean, mean_max or pinned")
         per_latent = {"mean": 1, "mean_max": 2, "pinned": model.tokenizer.num_pinned}[model.pool]
         self.projector = batchnorm_mlp(per_latent * model.encoder.latent_dim, list(projector))
 
