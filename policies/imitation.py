@@ -225,11 +225,8 @@ def train_imitation(folder: str, asked: str | None = None, rounds: int = 0) -> N
             sizes = {"context_dim": width, "num_queries": len(chunks.steps), "out_dim": width}
             predictor = instantiate(policy.predictor)(**sizes)
         target = instantiate(policy.target)
-        fit(
-            ActJepa(model, policy.predicts, predictor, target, shift=policy.shift, loss=policy.loss, **terms),
-            place,
-            settings,
-        )
+        terms |= {"shift": policy.shift, "loss": policy.loss, "overshoot": policy.overshoot}
+        fit(ActJepa(model, policy.predicts, predictor, target, **terms), place, settings)
 
     if drawn:
         fit(DiffusionSystem(model, policy.shift), place, settings)

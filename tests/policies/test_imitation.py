@@ -118,7 +118,15 @@ def config(tmp_path):
         **{"encoder": encoder, "context": {**context, "heads": 2, "dropout": 0.0}},
         **{"decoder": queries, "predictor": queries, "predicts": "proprioception", "every": 2},
         "target": {"_target_": "worldjepa.targets.Ema", "_partial_": True},
-        **{"imitation": 1.0, "prediction": 1.0, "frozen": "nothing", "shift": 1, "two_stage": False, "loss": "l1"},
+        **{
+            "imitation": 1.0,
+            "prediction": 1.0,
+            "frozen": "nothing",
+            "shift": 1,
+            "two_stage": False,
+            "loss": "l1",
+            "overshoot": None,
+        },
     }
     train = vars(TrainSettings(steps=4, batch_size=16, processes=1, precision="no", seed=0, num_evaluations=1))
     env = {

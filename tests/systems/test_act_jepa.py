@@ -102,6 +102,25 @@ def test_masked_is_the_mean_over_what_is_valid():
     assert float(masked(torch.nn.functional.l1_loss, guess, torch.zeros_like(guess), valid)) == 2.0
 
 
+def test_overshoot_moves_the_mean_to_an_expectile():
+    """Four go (1) and one brakes (-1): the best guess is -0.6 where too fast weighs sixteen times as much."""
+    wanted = torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0]).view(5, 1, 1)
+    valid = torch.ones(5, 1, dtype=torch.bool)
+    guess = torch.linspace(-1, 1, 2001)
+    for weight, best in ((1.0, 0.6), (16.0, -0.6)):
+        one = [
+            masked(torch.nn.functional.mse_loss, x.expand(5, 1, 1), wanted, valid, torch.tensor([weight]))
+            for x in guess
+        ]
+        assert abs(float(guess[torch.stack(one).argmin()]) - best) < 2e-3
+
+
+def test_overshoot_is_one_number_above_0_per_number_of_an_action():
+    for wrong in ([1.0], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="overshoot must be 2 numbers > 0"):
+            make_system(make_model(), overshoot=wrong)
+
+
 def test_the_target_sees_states_that_follow_and_no_pictures():
     system, chunk = make_system(make_model()).eval(), make_chunk()
 

@@ -210,6 +210,12 @@ class ActJepa(nn.Module):
         frozen: ``nothing``, ``encoder`` (of pictures), or ``context``, all but the decoder.
         shift: pictures are moved by up to so many px in each direction while training, their edges repeated.
         loss: of the imitation: ``l1`` (ACT's) leads to the median of what demonstrators do, ``mse`` to their mean.
+        overshoot: what an error weighs for each number of an action that comes out above the demonstrated one, where
+            one below weighs 1; None lets both weigh alike. It moves medians and means to other quantiles and
+            expectiles (Newey and Powell 1987): where too much is dangerous and too little is not.
+
+    Raises:
+        ValueError: a setting that is not known, or parts that do not fit each other.
     """
 
     def __init__(
@@ -223,8 +229,12 @@ class ActJepa(nn.Module):
         frozen: str = "nothing",
         shift: int = 0,
         loss: str = "l1",
+        overshoot: Sequence[float] | None = None,
     ):
         super().__init__()
+        numbers = len(model.action_normalizer.raw_low)
+        if overshoot is not None and (len(overshoot) != numbers or min(overshoot) <= 0):
+            raise ValueError(f"overshoot must be {numbers} numbers > 0, one per number of an action, got {overshoot}")
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
         if predicts not in FUTURES:
@@ -237,6 +247,7 @@ class ActJepa(nn.Module):
             raise ValueError("nothing to learn: imitation has weight 0 and nothing is predicted")
         self.model, self.predicts, self.imitation, self.shift = model, predicts, imitation, shift
         self.loss = loss
+        self.register_buffer("overshoot", torch.tensor(list(overshoot or [1.0] * numbers)), persistent=False)
         self.prediction = prediction if predictor is not None else 0.0
         self.predictor = predictor if self.prediction else None
         self.online = (FUTURES[predicts](model),)  # a tuple: its weights are the model's
@@ -261,7 +272,9 @@ class ActJepa(nn.Module):
         losses = {}
         if self.imitation:
             wanted = self.model.action_normalizer(chunk.action)
-            losses["imitation"] = masked(LOSSES[self.loss], self.model.decoder(context), wanted, chunk.valid)
+            losses["imitation"] = masked(
+                LOSSES[self.loss], self.model.decoder(context), wanted, chunk.valid, self.overshoot
+            )
         if self.prediction:
             state = self.model.normalized_state(chunk.future) if self.predicts == "proprioception" else None
             wanted = self.target(state, chunk.future, chunk.future_valid, self.model.task(obs))
@@ -275,9 +288,19 @@ class ActJepa(nn.Module):
             self.target.update(self.online[0], progress)
 
 
-def masked(loss: Callable[..., Tensor], guess: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:
-    """Mean ``loss`` between (B,H,A) over the steps that are ``valid`` (B,H); 0 where none is."""
-    return loss(guess[valid].float(), wanted[valid].float(), reduction="sum") / max(guess[valid].numel(), 1)
+def masked(
+    loss: Callable[..., Tensor], guess: Tensor, wanted: Tensor, valid: Tensor, overshoot: Tensor | None = None
+) -> Tensor:
+    """Mean ``loss`` between (B,H,A) over the steps that are ``valid`` (B,H); 0 where none is.
+
+    Args:
+        overshoot: (A,) weights of errors with the guess above what is wanted; others weigh 1.
+    """
+    guess, wanted = guess[valid].float(), wanted[valid].float()
+    apart = loss(guess, wanted, reduction="none")
+    if overshoot is not None:
+        apart = torch.where(guess > wanted, overshoot * apart, apart)
+    return apart.sum() / max(guess.numel(), 1)
 
 
 def shifted(pixels: Tensor, reach: int) -> Tensor:
