@@ -22,7 +22,7 @@ class ClearWorld(nn.Module):
         self.action_low, self.action_high = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0])
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def view(self, seen: dict[str, Tensor]) -> Tensor:
+    def look(self, seen: dict[str, Tensor]) -> Tensor:
         return seen["sweep"].float()[:, :, None]
 
     def rollout(self, before: Tensor, now: Tensor, move: Tensor, steps: int) -> Tensor:

@@ -60,6 +60,16 @@ def clips(count: int, seed: int = 0, moving: float = 0.0) -> Segment:
     return Segment(observation, action, felt.clone())
 
 
+def test_it_looks_at_directions_of_latents_alone():
+    model, bev = make_model(), torch.rand(2, 3, 8, 4, 5)
+    bev[0, 0, :, 1, 2] = 0
+    louder = bev * torch.logspace(-2, 2, 20).view(4, 5)
+    seen = model.look({"bev": bev})
+    torch.testing.assert_close(seen, model.look({"bev": louder}))
+    assert not seen[0, 0, :, 1, 2].any()
+    torch.testing.assert_close(seen[1].norm(dim=1), torch.full((3, 4, 5), 8**0.5))
+
+
 def test_before_training_nothing_is_thought_to_move():
     model, some = make_model().eval(), clips(2)
     found = imagine(model, some)
