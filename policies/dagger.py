@@ -6,7 +6,7 @@ Demonstrations alone never show how to get out of what only a beginner gets into
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -63,17 +63,26 @@ def ask_about(file: Path, config: DictConfig) -> None:
     What was done there is disturbed now and then, and one sees by the wheels' angle that it is: who learned that would
     disturb himself.
     """
-    store = EpisodeStore.open(config.env.store)
     if file.is_file():
         return
-    num_workers = min(config.get("collection_workers") or num_cores(), store.num_episodes)
-    parts = [range(i, min(i + PER_SHARD, store.num_episodes)) for i in range(0, store.num_episodes, PER_SHARD)]
     say = partial(said_of, config.env.store, player_factory(config.env.expert))
-    with workers(num_workers) as run:
-        shown = track(run(say, parts), "asking the expert about demonstrations", total=len(parts))
-        said = np.concatenate(list(shown))
+    parts = in_parts(EpisodeStore.open(config.env.store).num_episodes)
+    said = np.concatenate(list(answers(say, parts, config, "asking the expert about demonstrations")))
     with written_whole(file) as beside:
         np.save(beside, said, allow_pickle=False)
+
+
+def in_parts(num_episodes: int) -> list[range]:
+    """Numbers of episodes, ``PER_SHARD`` at a time."""
+    return [range(i, min(i + PER_SHARD, num_episodes)) for i in range(0, num_episodes, PER_SHARD)]
+
+
+def answers[Answer](
+    ask: Callable[[Sequence[int]], Answer], parts: Sequence[range], config: DictConfig, said: str
+) -> Iterator[Answer]:
+    """What ``ask`` returns for each of ``parts``, in their order, by several processes, with a progress bar."""
+    with workers(min(config.get("collection_workers") or num_cores(), len(parts))) as run:
+        yield from track(run(ask, parts), said, total=len(parts))
 
 
 def said_of(store: str, expert: Factory, numbers: Sequence[int]) -> np.ndarray:
@@ -92,8 +101,7 @@ def gather_round(place: Path, config: DictConfig, gathered: Path, number: int) -
     model, _ = load_chunk_model(str(place.resolve()))
     demonstrations, _ = stored_latents(model, EpisodeStore.open(config.env.store))
     store = EpisodeStore.create(gathered, demonstrations.spec)
-    parts = [range(i, min(i + PER_SHARD, settings.episodes)) for i in range(0, settings.episodes, PER_SHARD)]
-    left = [part for part in parts if not store.has_shard(source, part.start // PER_SHARD)]
+    left = [part for part in in_parts(settings.episodes) if not store.has_shard(source, part.start // PER_SHARD)]
     if not left:
         return
     play = partial(
@@ -106,10 +114,9 @@ def gather_round(place: Path, config: DictConfig, gathered: Path, number: int) -
         int(settings.steps),
         (int(config.train.seed), number),
     )
-    with workers(min(config.get("collection_workers") or num_cores(), len(left))) as run:
-        shown = track(run(play, left), f"asking the expert, round {number + 1}", total=len(left))
-        for part, episodes in zip(left, shown, strict=True):
-            store.write_shard(source, part.start // PER_SHARD, episodes, {"round": number})
+    played = answers(play, left, config, f"asking the expert, round {number + 1}")
+    for part, episodes in zip(left, played, strict=True):
+        store.write_shard(source, part.start // PER_SHARD, episodes, {"round": number})
 
 
 def play_episodes(

@@ -247,7 +247,8 @@ class ActJepa(nn.Module):
             raise ValueError("nothing to learn: imitation has weight 0 and nothing is predicted")
         self.model, self.predicts, self.imitation, self.shift = model, predicts, imitation, shift
         self.loss = loss
-        self.register_buffer("overshoot", torch.tensor(list(overshoot or [1.0] * numbers)), persistent=False)
+        weights = None if overshoot is None else torch.tensor(list(overshoot), dtype=torch.float32)
+        self.register_buffer("overshoot", weights, persistent=False)
         self.prediction = prediction if predictor is not None else 0.0
         self.predictor = predictor if self.prediction else None
         self.online = (FUTURES[predicts](model),)  # a tuple: its weights are the model's
@@ -294,7 +295,7 @@ def masked(
     """Mean ``loss`` between (B,H,A) over the steps that are ``valid`` (B,H); 0 where none is.
 
     Args:
-        overshoot: (A,) weights of errors with the guess above what is wanted; others weigh 1.
+        overshoot: (A,) weights of errors with the guess above what is wanted; others, and all where None, weigh 1.
     """
     guess, wanted = guess[valid].float(), wanted[valid].float()
     apart = loss(guess, wanted, reduction="none")
