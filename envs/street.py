@@ -44,6 +44,7 @@ from envs.view_env import check_sizes
 
 NUM_WAYPOINTS, WAYPOINT_SPACING = 10, 3.0  # m
 REACH = 1000.0  # m: nothing on a street is farther from its middle
+ABOVE_ROAD = 0.3  # m: from here on points of a cloud lie on things
 FAILED = -20.0  # reward for an end that is none
 
 
@@ -57,6 +58,8 @@ class Street(gym.Env):
         ``route`` float32 (10, 2): the route's points 3, 6, ... 30 m on, x ahead and y to the left of our car, m; past
         its end, the end.
         ``pixels`` uint8 (image_size, image_size, 3), with ``pixels=True``: 51.2 m x 51.2 m from above.
+        ``cloud`` float32 (cloud, 3), with ``cloud`` > 0: so many of the sweep's points that lie more than 0.3 m above
+        the road, m; all at 0 where there is none.
 
     Action (2,), float32 in [-1, 1], clipped: steer (1 turns the wheels to 0.6 rad to the left, at 1 rad/s) and throttle
     (1 accelerates by 3 m/s^2, -1 brakes by 6). The car is a kinematic bicycle with a wheelbase of 2.7 m; it goes at
@@ -85,6 +88,7 @@ class Street(gym.Env):
         range_noise: of the LiDAR, m; ``dropout``: share of its echoes that are lost.
         pixels: whether ``pixels`` is observed.
         image_size: height and width of ``pixels``, >= 16.
+        cloud: points of ``cloud``, >= 0; 0 leaves it out.
         render_mode: ``rgb_array`` or None.
         render_size: width of what :meth:`render` returns, >= 16 and a multiple of 4.
 
@@ -109,6 +113,7 @@ class Street(gym.Env):
         dropout: float = 0.02,
         pixels: bool = False,
         image_size: int = 64,
+        cloud: int = 0,
         render_mode: str | None = "rgb_array",
         render_size: int = 256,
     ):
@@ -117,9 +122,11 @@ class Street(gym.Env):
             raise ValueError(f"render_size must be a multiple of 4, got {render_size}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be 'rgb_array' or None, got {render_mode!r}")
+        if cloud < 0:
+            raise ValueError(f"cloud must be >= 0 points, got {cloud}")
         self.layouts = as_range(layouts)
         self.lidar = Lidar(beams, azimuths, max_range=max_range, range_noise=range_noise, dropout=dropout)
-        self.pixels, self.image_size = bool(pixels), int(image_size)
+        self.pixels, self.image_size, self.cloud = bool(pixels), int(image_size), int(cloud)
         self.render_mode, self.render_size = render_mode, int(render_size)
         self.goal_state: np.ndarray | None = None
         self.shown: frozenset[str] | None = None
@@ -133,6 +140,8 @@ class Street(gym.Env):
         }
         if self.pixels:
             spaces["pixels"] = box(0, 255, (image_size, image_size, 3), np.uint8)
+        if self.cloud:
+            spaces["cloud"] = box(-max_range, max_range, (self.cloud, 3), np.float32)
         self.observation_space = gym.spaces.Dict(spaces)
         self.action_space = box(-1, 1, (2,), np.float32)
 
@@ -186,8 +195,12 @@ class Street(gym.Env):
             "proprioception": state[[SPEED, STEER]].astype(np.float32),
             "route": self._waypoints(state),
         }
-        if self.shown is None or "sweep" in self.shown:
-            observation = {"sweep": self._sweep(state), **observation}
+        of_sweep = ["sweep", *(["cloud"] if self.cloud else [])]
+        wanted = [name for name in of_sweep if self.shown is None or name in self.shown]
+        if wanted:
+            sweep = self._sweep(state)
+            made = {name: self._cloud(sweep) if name == "cloud" else sweep for name in wanted}
+            observation = {**made, **observation}
         if self.pixels:
             observation["pixels"] = draw_from_above(layout_of(state), state, self.image_size)
         return observation
@@ -281,6 +294,13 @@ class Street(gym.Env):
         reflectivity = scene.reflectivity_of(self.lidar, ranges, geoms, *state[POSE])
         rng = np.random.default_rng([int(state[LAYOUT]), int(state[TICK]), 0x11DA])
         return self.lidar.measure(ranges, reflectivity, cosines, rng)
+
+    def _cloud(self, sweep: np.ndarray) -> np.ndarray:
+        points = self.lidar.to_points(sweep)[:, :3]
+        points = points[points[:, 2] > ABOVE_ROAD - self.lidar.height]
+        if not len(points):
+            return np.zeros((self.cloud, 3), np.float32)
+        return points[np.linspace(0, len(points) - 1, self.cloud).round().astype(int)]
 
     def _waypoints(self, state: np.ndarray) -> np.ndarray:
         route = layout_of(state).route

@@ -66,8 +66,7 @@ def imitation_config(config: DictConfig) -> DictConfig:
         policy.shift = 0 if policy.frozen == "encoder" else SHIFT
     rest = {name: parts[name] for name in ("run", "data", "seed", "collection_seed", "collection_workers", "train")}
     made = OmegaConf.create({"env": env, "policy": policy, **rest})
-    OmegaConf.resolve(made)
-    return made
+    return OmegaConf.create(OmegaConf.to_container(made, resolve=True))  # resolve() takes no dict from a resolver
 
 
 def demonstrators(store: EpisodeStore) -> list[str] | None:

@@ -8,6 +8,7 @@ from worldjepa.encoders.token_encoder import TokenEncoder
 from worldjepa.encoders.vit import Vit
 from worldjepa.systems.masked import TokenModel
 from worldjepa.tokenizers.image import ImageTokenizer
+from worldjepa.tokenizers.spectrogram import SpectrogramTokenizer
 from worldjepa.tokenizers.table import TableTokenizer
 
 B, T, D, SIZE = 2, 3, 11, 16
@@ -74,6 +75,12 @@ def test_a_tables_tokens_read_what_a_robot_feels():
     felt[1, 2] += 1
     changed = (encoder({"proprioception": felt}) - latent).abs().amax((2, 3)) > 1e-6
     assert changed.tolist() == [[False] * T, [False, False, True]]
+
+
+def test_tokens_one_by_one_need_a_number_of_them():
+    tokenizer = SpectrogramTokenizer(8000, num_mels=16, patch=4)
+    with pytest.raises(ValueError, match="only pool=mean"):
+        TokenEncoder(tokenizer, Vit(tokenizer.token_dim, 12, 1, 2), D, pool="tokens")
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path):

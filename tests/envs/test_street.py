@@ -169,6 +169,23 @@ def test_a_sweep_that_nobody_looks_at_is_left_out(played):
     np.testing.assert_array_equal(shown["route"], everything["route"])
 
 
+def test_a_cloud_holds_what_stands_on_the_road(played):
+    env = Street((3, 6), cloud=200, **SMALL)
+    observation = env.reset(seed=0)[0]
+    points = env.lidar.to_points(observation["sweep"])[:, :3]
+    assert env.observation_space.contains(observation)
+    assert observation["cloud"].shape == (200, 3)
+    assert {tuple(point) for point in observation["cloud"]} <= {tuple(point) for point in points}
+    assert observation["cloud"][:, 2].min() > 0.3 - env.lidar.height > points[:, 2].min()
+    env.shown = frozenset({"cloud"})
+    alone = env.reset(seed=0)[0]
+    assert "sweep" not in alone and "cloud" not in played[1][0]
+    np.testing.assert_array_equal(alone["cloud"], observation["cloud"])
+    assert not Street((3, 6), cloud=5, dropout=1 - 1e-12, **SMALL).reset(seed=0)[0]["cloud"].any()
+    with pytest.raises(ValueError, match="cloud must be >= 0 points, got -1"):
+        Street(cloud=-1)
+
+
 def test_episodes_start_at_any_speed():
     player = StreetPlayer(slowed=1.0)
     rngs = [np.random.default_rng(seed) for seed in range(6)]

@@ -59,8 +59,9 @@ def test_fitted_offsets_have_unit_size_whatever_the_clouds_size():
     for _ in range(2):  # a second fit changes nothing
         tokenizer.fit(points)
         assert float(tokenizer(points).values.square().mean()) == pytest.approx(1, rel=1e-4)
-    assert "scale" in tokenizer.state_dict()
-    torch.testing.assert_close(tokenizer(points).coords, 0.01 * PointTokenizer(P, K)({"points": clouds()}).coords)
+    assert {"scale", "reach"} <= tokenizer.state_dict().keys()
+    farthest = clouds().norm(dim=-1).max()
+    torch.testing.assert_close(tokenizer(points).coords, PointTokenizer(P, K)({"points": clouds()}).coords / farthest)
 
 
 def test_refusals_name_the_setting():

@@ -15,7 +15,7 @@ class TokenEncoder(nn.Module):
     """Every moment is one sample of the static model; its tokens, or their mean, become latents.
 
     Args:
-        tokenizer: one moment's observation -> TokenSet; the same number of tokens for all.
+        tokenizer: one moment's observation, all that it ``takes``, -> TokenSet.
         encoder: TokenSet -> TokenSet of latents.
         latent_dim: D of what comes out, behind a linear map and BatchNorm, as a transformer's last LayerNorm forbids a
             Gaussian latent.
@@ -26,6 +26,10 @@ class TokenEncoder(nn.Module):
 
     Attributes:
         num_tokens: P.
+        takes: the observation that it looks at, and ``also`` what it needs beside.
+
+    Raises:
+        ValueError: an unknown pool, or tokens one by one of a tokenizer whose number of them varies.
     """
 
     init_prefix = ""
@@ -45,7 +49,11 @@ class TokenEncoder(nn.Module):
             raise ValueError(f"pool must be 'mean' or 'tokens', got {pool!r}")
         self.tokenizer, self.encoder, self.init = tokenizer, encoder, init
         self.pool, self.reads, self.latent_dim = pool, dict(reads or {}), latent_dim
+        if pool == "tokens" and not hasattr(tokenizer, "num_tokens"):
+            raise ValueError("these samples have tokens in any number, which only pool=mean makes one latent of")
         self.num_tokens = 1 if pool == "mean" else tokenizer.num_tokens - tokenizer.num_pinned
+        self.takes, *also = (self.reads.get(name, name) for name in tokenizer.takes)
+        self.also = tuple(also)
         self.projection = nn.Linear(encoder.latent_dim, latent_dim)
         self.norm = nn.BatchNorm1d(latent_dim)
 
@@ -63,9 +71,9 @@ class TokenEncoder(nn.Module):
         Raises:
             ValueError: what the tokenizer raises about one moment.
         """
-        taken = {outer: inner for inner, outer in self.reads.items()}
-        times = next(iter(obs.values())).shape[:2]
-        tokens = self.tokenizer({taken.get(name, name): x.flatten(0, 1) for name, x in obs.items()})
+        times = obs[self.takes].shape[:2]
+        names = zip(self.tokenizer.takes, (self.takes, *self.also), strict=True)
+        tokens = self.tokenizer({inner: obs[outer].flatten(0, 1) for inner, outer in names})
         latent = self.encoder(tokens)
         values = latent.values[:, ~latent.pinned]
         if self.pool == "mean":

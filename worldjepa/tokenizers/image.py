@@ -24,6 +24,8 @@ class ImageTokenizer(nn.Module):
         normalize_patches: scale every patch to mean 0 and variance 1 on its own, after the above.
     """
 
+    takes = ("pixels",)
+
     def __init__(
         self,
         image_size: int,

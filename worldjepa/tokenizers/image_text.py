@@ -27,6 +27,7 @@ class ImageTextTokenizer(nn.Module):
         channels: colours of a picture.
     """
 
+    takes = ("pixels", "caption")
     num_pinned = 0
 
     def __init__(self, image_size: int, patch_size: int, num_words: int, max_words: int, channels: int = 3):

@@ -16,12 +16,15 @@ class PointTokenizer(nn.Module):
     The patches of Point-BERT (arXiv:2111.14819, section 3.1), which Point-JEPA and 3D-JEPA take. Neighbouring patches
     may share points, so a hidden patch can be seen in part; it is published so. Where the centres lie depends on the
     whole cloud. The published code starts from a random point; here one cloud has one set of patches, and :meth:`fit`
-    gives the offsets from the centre unit size, as the embedding has no BatchNorm that would.
+    gives the offsets from the centre unit size, as the embedding has no BatchNorm that would. It puts all clouds into
+    the unit ball by one scale, where published work gives each its own: how large a thing is stays known.
 
     Args:
         num_centres: P, found by farthest point sampling.
         num_neighbours: k points of a patch, the centre itself among them.
     """
+
+    takes = ("points",)
 
     def __init__(self, num_centres: int = 64, num_neighbours: int = 32):
         super().__init__()
@@ -34,17 +37,19 @@ class PointTokenizer(nn.Module):
         self.num_tokens = num_centres
         self.token_dim = 3 * num_neighbours
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("reach", torch.ones(()))
 
     def fit(self, observation: Observation) -> None:
-        """Takes the root mean square of the offsets from the centre of ``points``, see ``forward``."""
+        """Takes the root mean square of offsets of ``points`` from their centre, and how far points lie from 0."""
         points = observation["points"]
+        self.reach.copy_(points.square().sum(-1).max().sqrt().clamp_min(1e-6))
         values = self({"points": points[:: -(-len(points) // FITTED)]}).values
         self.scale.mul_(values.square().mean().sqrt().clamp_min(1e-6))
 
     def forward(self, observation: Observation) -> TokenSet:
         """``points`` float32 (B,N,3) -> values (B,P,k*3), coords (B,P,3).
 
-        Values are offsets from the centre over ``scale``, the nearest first.
+        Values are offsets from the centre over ``scale``, the nearest first; coordinates are over ``reach``.
 
         Raises:
             ValueError: another shape, NaN or infinite points, fewer points than centres or neighbours.
@@ -67,7 +72,7 @@ class PointTokenizer(nn.Module):
         near = distance.topk(self.num_neighbours, largest=False).indices
         values = _at(points, near.flatten(1)).unflatten(1, near.shape[1:]) - coords[:, :, None]
         valid = torch.ones(coords.shape[:2], dtype=torch.bool, device=points.device)
-        return TokenSet(values.flatten(2) / self.scale, coords, valid, torch.zeros_like(valid[0]))
+        return TokenSet(values.flatten(2) / self.scale, coords / self.reach, valid, torch.zeros_like(valid[0]))
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:

@@ -18,6 +18,8 @@ class RadarTokenizer(ImageTokenizer):
         mean, std: logarithms x become (x - mean) / std; :meth:`fit` takes those of data.
     """
 
+    takes = ("amplitude",)
+
     def __init__(self, image_size: int, patch_size: int, num_pinned: int = 0, mean: float = 0.0, std: float = 1.0):
         super().__init__(image_size, patch_size, channels=1, num_pinned=num_pinned, mean=mean, std=std)
 

@@ -26,6 +26,8 @@ class RegionTokenizer(nn.Module):
         ValueError: courses that do not fall into whole pieces.
     """
 
+    takes = ("rois",)
+
     def __init__(self, num_rois: int, num_samples: int, patch_size: int = 16, num_pinned: int = 0):
         super().__init__()
         if num_samples % patch_size:

@@ -31,6 +31,8 @@ class EcgTokenizer(nn.Module):
         ValueError: a size below 1.
     """
 
+    takes = ("ecg",)
+
     def __init__(self, channels: int, window: int, num_pinned: int = 0):
         super().__init__()
         if channels < 1 or window < 1:
@@ -76,6 +78,8 @@ class EegTokenizer(nn.Module):
     Raises:
         ValueError: places that are no (channels,3), a size below 1, a spacing not above 0.
     """
+
+    takes = ("eeg",)
 
     def __init__(self, places: Sequence[Sequence[float]], window: int, spacing: float = 0.6, num_pinned: int = 0):
         super().__init__()

@@ -67,6 +67,7 @@ class SpectrogramTokenizer(nn.Module):
         ValueError: sizes that do not fit each other.
     """
 
+    takes = ("wave", "length")
     num_pinned = 0
 
     def __init__(

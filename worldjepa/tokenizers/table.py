@@ -26,6 +26,8 @@ class TableTokenizer(nn.Module):
         ValueError: fewer than two columns, or one with fewer than two categories.
     """
 
+    takes = ("table",)
+
     def __init__(self, columns: Mapping[str, Sequence[str] | None], num_pinned: int = 1):
         super().__init__()
         if len(columns) < 2:

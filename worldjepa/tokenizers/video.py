@@ -28,6 +28,7 @@ class VideoTokenizer(nn.Module):
         ValueError: frames or pictures that do not divide into tubelets.
     """
 
+    takes = ("video",)
     num_pinned = 0
 
     def __init__(
@@ -104,6 +105,7 @@ class EegVideoTokenizer(nn.Module):
         ValueError: a frame that is shorter than a patch.
     """
 
+    takes = ("eeg",)
     num_pinned = 0
 
     def __init__(
