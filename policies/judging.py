@@ -187,7 +187,7 @@ def judge_returns(config: DictConfig, judged: dict[str, MakePolicy], folder: Pat
         "policies": {name: result.summary() for name, result in results.items()},
     }
     write_text(folder / RETURNS_FILE, json.dumps(table, indent=1))
-    for name in judged or policies:
+    for name in [name for name in results if name in {*(judged or policies), "blind", "expert"}]:
         write_returns_video(folder / "videos" / f"return-{name}.mp4", results[name], env, settings.videos)
     return table
 

@@ -31,6 +31,7 @@ from worldjepa.evaluation.bev import (
     bev_pictures,
     measure_cells,
     measure_occupancy,
+    warm_norms,
 )
 from worldjepa.evaluation.boxes import detector_precision
 from worldjepa.evaluation.charts import principal_places
@@ -59,6 +60,8 @@ from worldjepa.voxels import voxelize
 NUM_LAST_LOSSES = 5
 """Rows of metrics over which the loss at the end is averaged."""
 NUM_SHOWN_CLOUDS = 6
+NUM_WARMING = 80
+"""Clips that a new network's BatchNorms see before it is judged."""
 """Of a user's folder: looked at, and shown."""
 
 
@@ -174,11 +177,12 @@ def scan_world(config: DictConfig):
 def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
     """Measures what a run's latents of LiDAR scans know, and those of a network with new weights as ``untrained_*``.
 
-    Writes ``scans.json``, and pictures for its report.
+    The new network's BatchNorms have seen sweeps, so that what it lacks is training and not their statistics. Writes
+    ``scans.json``, and pictures for its report.
     """
     world, store, (model, _) = scan_world(config), EpisodeStore.open(config.env.store), load_bev_model(run_dir)
     torch.manual_seed(config.seed)
-    untrained = make_bev_model(config).eval()
+    untrained = make_bev_model(config)
     played = {"frameskip": config.env.frameskip, "policies": config.env.get("policies")}
     train, held_out = (
         Windows(store, 2, observations=("sweep",), split=split, **played).sample(count, seed, 0)
@@ -187,6 +191,7 @@ def judge_scans(run_dir: Path, config: DictConfig) -> dict[str, float]:
             ("held_out", config.scans.num_held_out, PROBE_SEEDS[1]),
         )
     )
+    warm_norms(untrained, train.map(lambda x: x[:NUM_WARMING]))
     results = {}
     for prefix, one in (("", model), ("untrained_", untrained)):
         found = measure_occupancy(one, held_out)

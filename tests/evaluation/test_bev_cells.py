@@ -3,7 +3,17 @@ import pytest
 import torch
 
 from worldjepa.encoders.bev import BevEncoder
-from worldjepa.evaluation.bev import bev_pictures, cell_labels, iou, neighbour_share, probe_cells
+from worldjepa.evaluation.bev import (
+    as_segment,
+    bev_pictures,
+    cell_labels,
+    iou,
+    measure_occupancy,
+    neighbour_share,
+    num_draws,
+    probe_cells,
+    warm_norms,
+)
 from worldjepa.predictors.bev import BevPredictor
 from worldjepa.sweeps import RangeImage
 from worldjepa.systems.ad_l_jepa import BevModel
@@ -47,6 +57,51 @@ def test_the_probe_reads_what_is_there_and_nothing_else():
     told, untold = (probe_cells(cells(0, some), cells(1, some), 0.1) for some in (True, False))
     assert told > 0.9 and untold < 0.4
     assert probe_cells(cells(0, True), cells(1, True), 0.1, seed=1) != told  # other sweeps were labelled
+
+
+def test_few_labels_are_drawn_more_often():
+    assert [num_draws(share) for share in (0.001, 0.01, 0.1, 0.5, 1.0)] == [10, 10, 3, 1, 1]
+
+
+def model() -> BevModel:
+    torch.manual_seed(0)
+    return BevModel(BevEncoder(GRID, (4, 4, 4, 4), 8), BevPredictor(8), RangeImage()).eval()
+
+
+def clouds(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.rand(60, 4, generator=generator) - 0.5) * torch.tensor([3.0, 6.0, 1.0, 1.0]) for _ in range(count)]
+
+
+@pytest.mark.parametrize("cloud", [torch.zeros(0, 4), torch.full((5, 4), 50.0)], ids=["empty", "outside"])
+def test_clouds_with_nothing_in_range_are_known_to_be_empty(cloud):
+    measured = measure_occupancy(model(), as_segment([cloud]))
+    assert all(np.isfinite(value) for value in measured.values()), measured
+    assert measured["occupied_share"] == measured["spread"] == measured["channels_in_use"] == 0
+    assert measured["neighbour_iou_empty"] == measured["neighbour_iou_occupied"] == 1
+
+
+def test_channels_that_never_change_are_not_in_use(monkeypatch):
+    one = model()
+    predict = one.predict
+
+    def stuck(voxels, hidden):
+        context, prediction = predict(voxels, hidden)
+        context = torch.randn(context.shape, generator=torch.Generator().manual_seed(0))
+        context[:, :2] = 3.0
+        return context, prediction
+
+    monkeypatch.setattr(one, "predict", stuck)
+    measured = measure_occupancy(one, as_segment(clouds(4)))
+    assert measured["channels_in_use"] == 0.75 and measured["spread"] > 1
+
+
+def test_a_new_networks_norms_learn_the_statistics_and_nothing_else_changes():
+    one, before = model(), model().state_dict()
+    warm_norms(one, as_segment(clouds(8)))
+    assert not one.training
+    changed = {name.rpartition(".")[2] for name, x in one.state_dict().items() if not torch.equal(x, before[name])}
+    assert changed == {"running_mean", "running_var", "num_batches_tracked"}
 
 
 def test_pictures_have_ahead_upwards_and_left_to_the_left():

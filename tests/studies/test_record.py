@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from worldjepa.studies.record import join_result, mean_figure, rate_figure, write_result
+from worldjepa.studies.jobs import spread_over
+from worldjepa.studies.record import clear_figure, join_result, mean_figure, rate_figure, write_result
 from worldjepa.studies.tables import table, update_tables
 
 
@@ -21,6 +22,17 @@ def test_means_have_student_s_interval_and_one_value_has_none():
     assert figure["value"] == 2 and figure["met"]
     assert figure["ci95"] == pytest.approx([-0.484, 4.484], abs=1e-2)  # t(2) = 4.303
     assert mean_figure([4.0])["ci95"] is None
+
+
+def test_a_gain_is_clear_where_its_whole_interval_is_above_0():
+    assert clear_figure([1.0, 1.1, 1.2], [0.5, 0.6, 0.6])["met"]
+    assert not clear_figure([1.0, 1.1, 1.9], [0.9, 1.0, 0.6])["met"]  # +.1, +.1, +1.3
+    assert not clear_figure([1.0], [0.5])["met"]  # one seed has no interval
+
+
+def test_three_equal_jobs_on_two_cores_take_the_time_of_two():
+    assert spread_over([5.0, 5.0, 5.0], 2) == 10 and spread_over([4.0, 1.0, 2.0, 1.0], 2) == 4
+    assert spread_over([3.0, 2.0], 1) == 5
 
 
 def test_two_halves_of_a_study_share_a_file_and_either_can_be_done_again(tmp_path, monkeypatch):

@@ -34,6 +34,10 @@ def scans_section(measured: dict[str, float], pictures: dict[str, np.ndarray]) -
         for prefix, label in OCCUPANCY.items()
     )
     rows += f'<tr><th scope="row">all full</th><td>{measured["occupied_share"]:.3g}</td><td>0</td></tr>'
+    rows += (
+        f'<tr><th scope="row">channels of the latents in use (untrained)</th><td>{measured["channels_in_use"]:.0%}</td>'
+        f"<td>({measured['untrained_channels_in_use']:.0%})</td></tr>"
+    )
     shares = [name.removeprefix("miou_") for name in measured if name.startswith("miou_")]
     probes = "".join(
         f'<tr><th scope="row">{float(share):.0%} of the scans labelled</th><td>{measured[f"miou_{share}"]:.3g}</td>'

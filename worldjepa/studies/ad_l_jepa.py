@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +17,8 @@ from worldjepa.evaluation.bev import SCANS_FILE
 from worldjepa.evaluation.driving import RETURNS_FILE
 from worldjepa.files import write_text
 from worldjepa.runs import machine
-from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script
-from worldjepa.studies.record import figure, mean_figure, paired_figure, write_result
+from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script, spread_over
+from worldjepa.studies.record import clear_figure, figure, mean_figure, paired_figure, write_result
 from worldjepa.training import read_metrics
 
 SEEDS = (0, 1, 2)
@@ -26,6 +28,8 @@ NUM_STREETS = 20
 STORE = (f"env.store={FOLDER}/store", "env.collect.num_episodes=400")
 FINE = ("encoder.widths=[16,32,64]",)
 """128 x 128 cells."""
+REAL = Path(os.environ.get("WORLDJEPA_DATA", "")) / "lidar"
+"""Where frames of KITTI may be, which the latents are tried on."""
 
 
 def run(command: str, steps: int, driver_steps: int, world_steps: int) -> None:
@@ -37,12 +41,12 @@ def run(command: str, steps: int, driver_steps: int, world_steps: int) -> None:
     collected = collect_job("street", FOLDER, STORE[1:])
     done = in_turns({str(seed): partial(_seed, seed, steps, driver_steps, world_steps) for seed in SEEDS})
     jobs = [done[str(seed)] for seed in SEEDS]
+    began = time.monotonic()
     scans, drives = [job["scans"] for job in jobs], [job["drives"] for job in jobs]
     figures = _scan_figures(scans) | _drive_figures(drives)
-    figures["sweeps_per_s"] = mean_figure(sweeps_per_s(), at_least=10)
-    figures |= _fine_figures()
-    seconds = sum(job["seconds"] for job in jobs) / num_at_once(len(SEEDS))
-    figures["minutes"] = figure((collected + seconds) / 60, None, 1, at_most=60)
+    figures |= _speed_figures() | _fine_figures()
+    seconds = collected + spread_over([job["seconds"] for job in jobs], num_at_once(len(SEEDS)))
+    figures["minutes"] = figure((seconds + time.monotonic() - began) / 60, None, 1, at_most=60)
     write_result("ad_l_jepa", command, machine(), SEEDS, figures)
 
 
@@ -50,23 +54,28 @@ def _scan_figures(jobs: list[dict[str, float]]) -> dict[str, Any]:
     def values(name: str) -> list[float]:
         return [job[name] for job in jobs]
 
-    def over(name: str, other: str, **target: float) -> dict[str, Any]:
-        return paired_figure(values(name), values(other), **target)
-
     figures = {
         "occupancy_iou": mean_figure(values("iou_occupied")),
-        "occupancy_iou_over_untrained": over("iou_occupied", "untrained_iou_occupied", at_least=0.0),
-        "occupancy_iou_over_neighbour": over("iou_occupied", "neighbour_iou_occupied", at_least=0.0),
+        "untrained_occupancy_iou": mean_figure(values("untrained_iou_occupied")),
+        "neighbour_occupancy_iou": mean_figure(values("neighbour_iou_occupied")),
+        "all_full_occupancy_iou": mean_figure(values("occupied_share")),
+        "occupancy_iou_over_untrained": clear_figure(values("iou_occupied"), values("untrained_iou_occupied")),
+        "occupancy_iou_over_neighbour": clear_figure(values("iou_occupied"), values("neighbour_iou_occupied")),
         "empty_iou": mean_figure(values("iou_empty")),
-        "empty_iou_over_neighbour": over("iou_empty", "neighbour_iou_empty"),
+        "empty_iou_over_neighbour": paired_figure(values("iou_empty"), values("neighbour_iou_empty")),
         "spread": mean_figure(values("spread")),
+        "channels_in_use": mean_figure(values("channels_in_use")),
     }
     for share, words in (("0.01", "1_percent"), ("0.1", "10_percent"), ("1", "100_percent")):
-        target = {"at_least": 0.0} if share == "0.01" else {}
-        figures[f"probe_gain_{words}"] = over(f"miou_{share}", f"untrained_miou_{share}", **target)
+        gain = clear_figure if share == "0.01" else paired_figure
+        figures[f"probe_gain_{words}"] = gain(values(f"miou_{share}"), values(f"untrained_miou_{share}"))
         figures[f"probe_miou_{words}"] = mean_figure(values(f"miou_{share}"))
     figures["detection_ap_finetuned"] = mean_figure(values("ap"))
     figures["detection_ap_scratch"] = mean_figure(values("untrained_ap"))
+    figures["detection_gain"] = paired_figure(values("ap"), values("untrained_ap"))
+    for name in ("voxels", "iou_occupied", "neighbour_iou_occupied", "occupied_share"):
+        if f"folder_{name}" in jobs[0]:
+            figures[f"kitti_{name}"] = mean_figure(values(f"folder_{name}"))
     return figures
 
 
@@ -102,7 +111,8 @@ def _seed(seed: int, steps: int, driver_steps: int, world_steps: int, alone: boo
     run_dir = FOLDER / f"scans-{seed}"
     common = ("env=street", *STORE, f"seed={seed}")
     budget = (f"train.steps={steps}", "train.num_evaluations=1", "scans.detection.steps=150")
-    scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget), SCANS_FILE, alone)
+    real = (f"scans.folder={REAL}",) if REAL.is_dir() else ()
+    scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget, *real), SCANS_FILE, alone)
     judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
     driver, world = FOLDER / f"driver-{seed}", FOLDER / f"world-{seed}"
     seconds = scans["seconds"]
@@ -148,18 +158,29 @@ def _fine_figures(steps: int = 12) -> dict[str, Any]:
     }
 
 
-def sweeps_per_s(num_streets: int = 10, repeats: int = 10) -> list[float]:
-    """Sweeps of 32 x 512 rays per second of one core, on streets with about 40 things; one number per street."""
+def _speed_figures(num_streets: int = 10, repeats: int = 10) -> dict[str, Any]:
+    """Sweeps of 32 x 512 rays with all that is observed, and rays with what each has met, per s of one core, on streets
+    with about 40 things."""
     import gymnasium as gym
 
     env = gym.make("envs:worldjepa/Street-v0").unwrapped
-    speeds = []
+    sweeps, rays = [], []
     for seed in range(num_streets):
         env.reset(seed=seed)
         state = env.step(np.array([0.0, 1.0]))[4]["state"]
-        began = time.perf_counter()
-        for _ in range(repeats):
-            env.observe_state(state)
-        speeds.append(repeats / (time.perf_counter() - began))
+        sweeps.append(repeats / _seconds(partial(env.observe_state, state), repeats))
+        num_rays = env.hits(state)[0].size
+        rays.append(repeats * num_rays / _seconds(partial(env.hits, state), repeats))
     env.close()
-    return speeds
+    return {
+        "sweeps_per_s": mean_figure(sweeps, at_least=10),
+        "rays_per_s": mean_figure(rays, at_least=1e6),
+    }
+
+
+def _seconds(work: Callable[[], Any], repeats: int) -> float:
+    work()  # the first time may have to build something
+    began = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return time.perf_counter() - began

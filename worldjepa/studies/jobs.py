@@ -76,6 +76,14 @@ def num_at_once(num_jobs: int) -> int:
     return 1 if torch.cuda.is_available() else min(num_cores(), num_jobs)
 
 
+def spread_over(seconds: Sequence[float], num_cores: int) -> float:
+    """s until all jobs are done where each of ``num_cores`` takes the next one when it is free."""
+    busy = [0.0] * num_cores
+    for one in seconds:
+        busy[busy.index(min(busy))] += one
+    return max(busy)
+
+
 def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = False) -> None:
     """Runs ``scripts/<name>.py``; what it says goes to ``<log>.log``.
 

@@ -42,6 +42,12 @@ def paired_figure(
     return mean_figure([a - b for a, b in zip(ours, theirs, strict=True)], at_least, at_most)
 
 
+def clear_figure(ours: Sequence[float], theirs: Sequence[float]):
+    """As :func:`paired_figure`; all of the interval should be above 0."""
+    found = paired_figure(ours, theirs)
+    return {**found, "target": "interval > 0", "met": bool(found["ci95"] is not None and found["ci95"][0] > 0)}
+
+
 def gain_figure(ours: Sequence[float], theirs: Sequence[float]):
     """A one-sided 95 % lower bound of how much more ours are than theirs of the same seeds; it should be above 0."""
     gains = [a - b for a, b in zip(ours, theirs, strict=True)]
