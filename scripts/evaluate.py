@@ -25,6 +25,9 @@ from worldjepa.config import checked_main
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.driving import RETURNS_FILE
+from worldjepa.evaluation.frozen import PROBES
+from worldjepa.evaluation.report import write_report
+from worldjepa.judging import judge_samples
 from worldjepa.runs import PLANNING_FILE, env_factory
 from worldjepa.types import EnvSpec
 
@@ -53,6 +56,9 @@ def main(config: DictConfig) -> None:
 def run(config: DictConfig, folder: Path) -> None:
     if config.measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {config.measure!r}")
+    if learned_from_samples(config):
+        print(probe_run(Path(config.run), config))
+        return
     name, judged = config.policy.name, judged_config(config)
     if config.measure == "return":
         table = judge_returns(judged, made_policies(config, judged), folder)
@@ -75,6 +81,22 @@ def run(config: DictConfig, folder: Path) -> None:
             f"{row['excluded_solved']} solved from the start were left out; hash {row['manifest_hash']}"
         )
     print(f"{summary(table, name)}\nwritten to {folder / PLANNING_FILE}")
+
+
+def learned_from_samples(config: DictConfig) -> bool:
+    """Whether the run is one of the static family, which is probed."""
+    file = Path(config.run or "") / CONFIG_FILE
+    return config.run is not None and file.is_file() and kind_of(OmegaConf.load(file)) == "samples"
+
+
+def probe_run(run_dir: Path, config: DictConfig) -> str:
+    """Measures every probe of a trained static run and shows them in its report; a sentence of what was found."""
+    judged = OmegaConf.load(run_dir / CONFIG_FILE)
+    judged.probing.also = list(PROBES)
+    judged.probing.finetuning.steps = config.probing.finetuning.steps
+    found = judge_samples(run_dir, judged)
+    page = write_report(run_dir)
+    return f"{'; '.join(f'{name} {value:.3g}' for name, value in found.items())}\nopen {page}"
 
 
 def default_folder(config: DictConfig) -> str:

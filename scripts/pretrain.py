@@ -106,7 +106,8 @@ def check_model() -> None:
     models = [word.removeprefix("model=") for word in sys.argv[1:] if word.startswith("model=")]
     for path in (CONFIGS / "model" / f"{name}.yaml" for name in models):
         if CONFIG == "pretrain" and path.is_file() and "/encoder:" in path.read_text():
-            sys.exit(f"{path.stem} learns from views of things: add env=object_views, saccades or augmentations")
+            crops = "; of pictures, model=lejepa_crops data=digits" if path.stem == "lejepa" else ""
+            sys.exit(f"{path.stem} learns from views of things: add env=object_views, saccades or augmentations{crops}")
 
 
 if __name__ == "__main__":

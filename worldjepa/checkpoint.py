@@ -190,7 +190,7 @@ def make_token_model(config):
     encoder = build(config["encoder"], token_dim=tokenizer.token_dim, num_pinned=tokenizer.num_pinned)
     predictor = config.get("predictor")
     predictor = None if predictor is None else build(predictor, latent_dim=encoder.latent_dim)
-    return TokenModel(tokenizer, encoder, predictor, config["pool"])
+    return TokenModel(tokenizer, encoder, predictor, config["pool"], config.get("slices"))
 
 
 def part_of_run(run_dir: str, name: str) -> dict[str, Any]:

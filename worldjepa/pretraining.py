@@ -14,7 +14,8 @@ from torch import nn
 from worldjepa.checkpoint import CONFIG_FILE, STATE_FILE, make_token_model, start_from
 from worldjepa.config import LoopSettings, build
 from worldjepa.datasets.samples import Samples
-from worldjepa.evaluation.frozen import measure_features
+from worldjepa.evaluation.frozen import COLLAPSED, measure_features
+from worldjepa.systems.masked import TokenModel
 from worldjepa.training import train, write_model
 
 NUM_WATCHED = 1500
@@ -71,12 +72,19 @@ def train_on_samples(run_dir: str) -> None:
     if not (folder / STATE_FILE).is_file():
         start_from(system.model.encoder)
     parts = samples[:NUM_WATCHED], held_out[:NUM_WATCHED]
+
+    def measured(model: TokenModel) -> dict[str, float]:
+        found = measure_features(model, *parts)
+        if found["rankme"] < COLLAPSED and PartialState().is_main_process:
+            print(f"collapsing: RankMe {found['rankme']:.2f}, all samples have nearly the same features", flush=True)
+        return found
+
     train(
         system,
         samples,
         settings,
         folder,
-        lambda model: measure_features(model, *parts),
+        measured,
         unit="samples",
         units_per_clip=1,
     )

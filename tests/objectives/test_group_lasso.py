@@ -3,27 +3,21 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from worldjepa.objectives.group_lasso import GroupLasso
-from worldjepa.types import TokenSet
 
-B, P, GROUPS, SIZE, FACTORS = 16, 32, 8, 3, 5
+M, GROUPS, SIZE, FACTORS = 512, 8, 3, 5
 D = GROUPS * SIZE
 # What the planted factors do: each of them drives two or three of the eight groups, no two the same ones.
 PLANTED = torch.tensor([[1, 1, 0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0, 0, 0],
                         [0, 0, 0, 0, 0, 1, 1, 0], [1, 0, 0, 0, 0, 0, 1, 1]]).bool()  # fmt: skip
 
 
-def token_set(values: torch.Tensor, num_pinned: int = 0) -> TokenSet:
-    valid = torch.ones(values.shape[:2], dtype=torch.bool)
-    return TokenSet(values, torch.zeros(values.shape[1], 2), valid, torch.arange(values.shape[1]) < num_pinned)
-
-
-def planted_latents(seed: int) -> TokenSet:
-    """Groups of numbers that are sums of what their factors do, and a little noise."""
+def planted_latents(seed: int) -> torch.Tensor:
+    """Groups of numbers (M,D) that are sums of what their factors do, and a little noise."""
     generator = torch.Generator().manual_seed(seed)
     loadings = torch.randn(FACTORS, GROUPS, SIZE, generator=generator)
     loadings = PLANTED[..., None] * loadings / loadings.norm(dim=-1, keepdim=True)
-    factors = torch.randn(B, P, FACTORS, generator=generator)
-    return token_set(factors @ loadings.flatten(1) + 0.1 * torch.randn(B, P, D, generator=generator))
+    factors = torch.randn(M, FACTORS, generator=generator)
+    return factors @ loadings.flatten(1) + 0.1 * torch.randn(M, D, generator=generator)
 
 
 def f1(strengths: torch.Tensor) -> float:
@@ -62,8 +56,8 @@ def test_the_loss_is_the_expected_error_over_codes_the_divergence_and_the_norms(
     torch.manual_seed(0)
     lasso = GroupLasso(6, num_groups=2, num_codes=3, sparsity=0.7, noise=0.3)
     torch.nn.init.normal_(lasso.log_variance, std=0.5)
-    latent = torch.randn(2, 4, 6)
-    x = (latent / latent.square().mean(-1, keepdim=True).sqrt()).flatten(0, 1)
+    latent = torch.randn(8, 6)
+    x = latent / latent.square().mean(-1, keepdim=True).sqrt()
     with torch.no_grad():
         posterior = torch.distributions.Normal(lasso.code(x), (lasso.log_variance / 2).exp())
         drawn = posterior.sample((200_000,))
@@ -71,27 +65,24 @@ def test_the_loss_is_the_expected_error_over_codes_the_divergence_and_the_norms(
         kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(-1).mean()
         weight = lasso.groups.weight
         norms = sum(weight[3 * g : 3 * g + 3, k].norm() for g in range(2) for k in range(3))
-        assert lasso(token_set(latent)).item() == pytest.approx(float(error + kl + 0.7 * norms) / 6, rel=5e-3)
+        assert lasso(latent).item() == pytest.approx(float(error + kl + 0.7 * norms) / 6, rel=5e-3)
         assert lasso.strengths()[2, 1].item() == pytest.approx(weight[3:, 2].norm().item(), rel=1e-3)
 
 
-def test_padding_pinned_tokens_and_the_length_of_latents_do_not_matter():
+def test_the_length_of_latents_does_not_matter():
     torch.manual_seed(0)
-    lasso, values = GroupLasso(6, 3, 4), torch.randn(2, 5, 6)
-    tokens = token_set(values.clone(), num_pinned=1)
-    tokens.valid[1, 3] = False
-    before = lasso(tokens)
-    tokens.values[:, 0], tokens.values[1, 3] = 50.0, -70.0
-    tokens.values[0, 2] *= 9
-    assert lasso(tokens).item() == pytest.approx(before.item(), rel=1e-5)
-    tokens.values[0, 2, 0] += 1
-    assert lasso(tokens).item() != pytest.approx(before.item(), rel=1e-5)
+    lasso, latent = GroupLasso(6, 3, 4), torch.randn(10, 6)
+    before = lasso(latent)
+    latent[2] *= 9
+    assert lasso(latent).item() == pytest.approx(before.item(), rel=1e-5)
+    latent[2, 0] += 1
+    assert lasso(latent).item() != pytest.approx(before.item(), rel=1e-5)
 
 
 def test_a_map_of_zeros_has_a_gradient():
     lasso = GroupLasso(6, 3, 4)
     torch.nn.init.zeros_(lasso.groups.weight)
-    lasso(token_set(torch.randn(2, 5, 6))).backward()
+    lasso(torch.randn(10, 6)).backward()
     assert all(torch.isfinite(p.grad).all() for p in lasso.parameters())
 
 

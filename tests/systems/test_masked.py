@@ -6,10 +6,13 @@ import torch
 
 from worldjepa.encoders.vit import Vit
 from worldjepa.objectives.distances import make_distance
+from worldjepa.objectives.group_lasso import GroupLasso
+from worldjepa.objectives.sigreg import SigReg
+from worldjepa.objectives.vicreg import VicReg
 from worldjepa.predictors.masked import MaskedPredictor
 from worldjepa.samplers import Masks, MultiBlock
 from worldjepa.systems.masked import MaskedJepa, TokenModel
-from worldjepa.targets import Ema
+from worldjepa.targets import Ema, Live
 from worldjepa.tokenizers import ImageTokenizer
 from worldjepa.types import SampleBatch, TokenSet
 
@@ -143,7 +146,7 @@ def test_features_over_time_leave_out_padding():
     latent = torch.tensor([[[1.0], [3.0], [5.0], [7.0]]])
     coords = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     valid, pinned = torch.tensor([[True, True, True, False]]), torch.zeros(4, dtype=torch.bool)
-    model = TokenModel(lambda obs: TokenSet(latent, coords, valid, pinned), lambda tokens: tokens, pool="over_time")
+    model = TokenModel(lambda obs: TokenSet(latent, coords, valid, pinned), torch.nn.Identity(), pool="over_time")
     assert model.features({}).tolist() == [[2.0, 5.0]]
 
 
@@ -153,3 +156,61 @@ def test_what_does_not_fit_together_is_refused():
     whole = system()
     with pytest.raises(ValueError, match="give every regularizer one weight"):
         MaskedJepa(whole.model, whole.sampler, partial(Ema), make_distance("l1"), weights={"sigreg": 1.0})
+
+
+REGULARIZERS = {
+    "sigreg": SigReg(16),
+    "vicreg": VicReg(),
+    "hinge": VicReg(variance=1.0, covariance=0.0),
+    "group_lasso": GroupLasso(WIDTH, 3, 4),
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_regularizers_look_at_whole_samples_latents_without_pinned_tokens(name):
+    whole = system(num_pinned=1)
+    model, one = whole.model, REGULARIZERS[name]
+    regularized = MaskedJepa(
+        model, whole.sampler, Live, make_distance("mse"), regularizers={name: one}, weights={name: 0.3}
+    )
+    losses = regularized(SampleBatch({"pixels": pictures()}), torch.Generator().manual_seed(4))
+    latents = model.encoder(model.tokenizer({"pixels": pictures()})).values[:, 1:].flatten(0, 1)
+    shared = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(4))))
+    torch.testing.assert_close(losses[name], one(latents, shared))
+    torch.testing.assert_close(losses["total"], losses["prediction"] + 0.3 * losses[name])
+    model.zero_grad()
+    losses[name].backward()
+    assert model.encoder.embedding.weight.grad.abs().sum() > 0
+
+
+def test_a_named_slice_is_regularized_and_read_alone():
+    whole = system()
+    model = TokenModel(whole.model.tokenizer, whole.model.encoder, whole.model.predictor, slices={"what": (2, 7)})
+    kinds = {"vicreg": VicReg(), "all": VicReg()}
+    made = MaskedJepa(
+        model,
+        *(whole.sampler, partial(Ema, start=0.9), make_distance("mse")),
+        regularizers=kinds,
+        weights=dict.fromkeys(kinds, 1.0),
+        parts={"vicreg": "what"},
+    )
+    losses, latents = made(SampleBatch({"pixels": pictures()})), model.encoder(model.tokenizer({"pixels": pictures()}))
+    torch.testing.assert_close(losses["vicreg"], VicReg()(latents.values.flatten(0, 1)[:, 2:7]))
+    torch.testing.assert_close(losses["all"], VicReg()(latents.values.flatten(0, 1)))
+    features = model.features({"pixels": pictures()})
+    torch.testing.assert_close(model.features({"pixels": pictures()}, "what"), features[:, 2:7])
+
+
+def test_slices_that_are_not_there_are_refused():
+    whole = system()
+    parts = whole.model.tokenizer, whole.model.encoder
+    with pytest.raises(ValueError, match=r"within the latent's 12 numbers, got 5 to 13; set slices.what"):
+        TokenModel(*parts, slices={"what": (5, 13)})
+    with pytest.raises(ValueError, match=r"got vicreg: where; regularizers are vicreg, the model's slices none"):
+        MaskedJepa(
+            whole.model,
+            *(whole.sampler, partial(Ema, start=0.9), make_distance("mse")),
+            regularizers={"vicreg": VicReg()},
+            weights={"vicreg": 1.0},
+            parts={"vicreg": "where"},
+        )

@@ -97,14 +97,14 @@ def eigenvalues(features: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def encode_samples(model: TokenModel, observation: Observation) -> Tensor:
-    """Features (N,F) of samples, on the CPU, in evaluation mode."""
+def encode_samples(model: TokenModel, observation: Observation, part: str | None = None) -> Tensor:
+    """Features (N,F) of samples, or of a slice of their latents, on the CPU, in evaluation mode."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     count = len(next(iter(observation.values())))
     found = [
-        model.features({name: x[start : start + BATCH].to(device) for name, x in observation.items()}).cpu()
+        model.features({name: x[start : start + BATCH].to(device) for name, x in observation.items()}, part).cpu()
         for start in range(0, count, BATCH)
     ]
     model.train(was_training)
@@ -207,19 +207,23 @@ def measure_samples(
     Args:
         model: trained, and ``untrained``: with the weights that it started from.
         train, held_out: whose labels probes are fitted on, and scored on.
-        settings: ``probe``, the kind that counts, and ``finetuning``, see :func:`finetuned_score`, left out by 0
-            steps.
+        settings: ``probe``, the kind that counts, ``also``, others that are wanted, and ``finetuning``, see
+            :func:`finetuned_score`, left out by 0 steps.
 
     Returns:
         ``probe`` and ``random_probe`` of the two, ``raw_probe`` of the tokens' contents, ``knn`` and ``random_knn``,
-        ``rankme``, ``alpha_req`` of both, and where it was asked for ``finetuned`` and ``scratch``.
+        and as much of all that is ``also`` wanted, ``rankme``, ``alpha_req`` of both, and where it was asked for
+        ``finetuned`` and ``scratch``. Where the model has slices, ``<slice>_probe`` of each alone.
     """
-    kind = str(settings["probe"])
+    kind, also = str(settings["probe"]), tuple(dict.fromkeys(("knn", *settings.get("also", ()))))
     found: dict[str, float] = {}
     for prefix, one in (("", model), ("random_", untrained)):
-        measured = measure_features(one, train, held_out, tuple(dict.fromkeys((kind, "knn"))))
+        measured = measure_features(one, train, held_out, tuple(dict.fromkeys((kind, *also))))
         found[f"{prefix}probe"] = measured[kind]
-        found |= {f"{prefix}{name}": measured[name] for name in ("knn", "rankme", "alpha_req")}
+        found |= {f"{prefix}{name}": measured[name] for name in (*also, "rankme", "alpha_req")}
+    for part in model.slices:
+        features = [encode_samples(model, some.observation, part) for some in (train, held_out)]
+        found[f"{part}_probe"] = probe_score(kind, features[0], train.labels, features[1], held_out.labels)
     found["raw_probe"] = raw_score(kind, model, train, held_out)
     if settings["finetuning"]["steps"]:
         found["finetuned"] = finetuned_score(model, train, held_out, settings["finetuning"])

@@ -249,7 +249,11 @@ def _curve_section(rows: list[dict]) -> str:
         add(found, caption, ylabel="R²", limits=(-0.05, 1.02))
     errors = {name: line for name, line in _series(rows, "eval/").items() if name in EPE_NAMES}
     add(errors, "Error of the flow (EPE) and of its baselines.", ylabel="px")
-    add(_series(rows, "eval/rankme"), "RankMe: how many dimensions the latents really use.", ylabel="dimensions")
+    add(
+        _series(rows, "eval/rankme"),
+        "RankMe: how many dimensions the latents really use; it compares runs of one method only.",
+        ylabel="dimensions",
+    )
     add(
         _series(rows, "eval/action_sensitivity"),
         "Prediction error with another clip's actions over that with the true ones; on the dashed line the model "
@@ -264,7 +268,7 @@ def _curve_section(rows: list[dict]) -> str:
         return ""
     return section(
         "How it learned",
-        "Measured while training; everything but the loss and the speed on held-out clips. Where the curves of the "
+        "Measured while training; probes and errors on held-out data. Where the curves of the "
         "regularisers end, the encoder was done and the predictor went on alone (its loss is then of larger batches).",
         f'<div class="grid">{"".join(drawn)}</div>',
     )

@@ -19,6 +19,8 @@ from worldjepa.evaluation.page import figure, section
 
 ROWS = {
     "probe": "the probe that counts",
+    "linear": "a linear probe",
+    "svm": "a linear support vector machine",
     "knn": "nearest neighbours",
     "rankme": "RankMe (compares runs of one method only)",
     "alpha_req": "decay of the covariance's spectrum (alpha-ReQ)",
@@ -35,6 +37,7 @@ def samples_section(measured: dict[str, float], pictures: dict[str, np.ndarray])
         f'<tr><th scope="row">{escape(label)}</th><td>{measured[name]:.3g}</td>'
         f"<td>{measured[f'random_{name}']:.3g}</td></tr>"
         for name, label in ROWS.items()
+        if name in measured
     )
     rows += f'<tr><th scope="row">the probe on the input itself</th><td>{measured["raw_probe"]:.3g}</td><td></td></tr>'
     if "finetuned" in measured:

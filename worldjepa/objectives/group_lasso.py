@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from worldjepa.types import TokenSet
-
 
 class GroupLasso(nn.Module):
     """Latents are explained by few codes per group: -ELBO of a linear group factor model, and a group lasso on its map.
@@ -46,10 +44,9 @@ class GroupLasso(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(num_codes))
         self.groups = nn.Linear(num_codes, latent_dim)
 
-    def forward(self, tokens: TokenSet) -> Tensor:
-        """Latents (B,P,D) -> scalar; pinned tokens and padding have no part in it."""
-        latent = tokens.values[tokens.valid & ~tokens.pinned].float()
-        latent = F.rms_norm(latent, latent.shape[-1:], eps=1e-6)
+    def forward(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Latents (M,D) -> scalar."""
+        latent = F.rms_norm(latent.float(), latent.shape[-1:], eps=1e-6)
         code, variance = self.code(latent).float(), self.log_variance.exp()
         # E |x - W z - b|^2 over z ~ N(code, variance)
         error = (self.groups(code).float() - latent).square().sum(-1).mean()

@@ -15,7 +15,7 @@ from worldjepa.datasets.recorded_sounds import find_fsdd
 from worldjepa.evaluation.frozen import SAMPLES_FILE
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import in_turns, num_at_once, pretrain_job
-from worldjepa.studies.record import figure, gain_figure, mean_figure, write_result
+from worldjepa.studies.record import figure, gain_figure, mean_figure, paired_figure, write_result
 
 SEEDS = (0, 1, 2, 3, 4)
 FOLDER = Path("runs") / "study-static"
@@ -25,6 +25,11 @@ SYSTEMS = (
 )
 """Each with the data that its configuration names."""
 TABLES = ("breast_cancer", "wine", "diabetes")
+READERS = ("mlp_columns", "random_mlp_columns", "mlp_raw", "boosted_raw")
+LEAST_RANKME = 2.0
+"""Features of fewer dimensions than this have collapsed."""
+MOST_SECONDS = 1200.0
+"""Of one core, for a default run: 10 minutes of two."""
 OWN = {
     "point_jepa": {"point_jepa_solids_accuracy": ("probe", 0.9)},
     "i_jepa": {"image_digits_accuracy": ("probe", 0.95)},
@@ -76,10 +81,13 @@ def run(command: str) -> None:
         figures["a_jepa_fsdd_random_accuracy"] = mean_figure([job["random_probe"] for job in found["a_jepa-fsdd"]])
     for table in TABLES:
         rows = found["t_jepa" if table == TABLES[0] else f"t_jepa-{table}"]
-        for reader in ("mlp_columns", "random_mlp_columns", "mlp_raw", "boosted_raw"):
-            figures[f"t_jepa_{table}_{reader}"] = mean_figure([job[reader] for job in rows])
+        scores = {reader: [job[reader] for job in rows] for reader in READERS}
+        figures |= {f"t_jepa_{table}_{reader}": mean_figure(values) for reader, values in scores.items()}
+        figures[f"t_jepa_{table}_over_boosted"] = paired_figure(scores["mlp_columns"], scores["boosted_raw"])
     for name in ("s_jepa", "brain_jepa"):
-        figures[f"{name}_shuffled_probe"] = mean_figure([job["probe"] for job in found[f"{name}-shuffled"]])
+        true, shuffled = ([job["probe"] for job in found[key]] for key in (name, f"{name}-shuffled"))
+        figures[f"{name}_shuffled_probe"] = mean_figure(shuffled)
+        figures[f"{name}_over_shuffled_bound"] = gain_figure(true, shuffled)
     seconds = sum(job["seconds"] for job in jobs.values()) / num_at_once(len(jobs))
     figures["minutes"] = figure(seconds / 60, None, 1, at_most=90)
     write_result("static", command, machine(), SEEDS, figures)
@@ -96,9 +104,9 @@ def system_figures(name: str, jobs: Sequence[dict[str, float]]) -> dict[str, Any
         f"{name}_random_probe": mean_figure(column("random_probe")),
         f"{name}_raw_probe": mean_figure(column("raw_probe")),
         f"{name}_gain_lower_bound": gain_figure(column("probe"), column("random_probe")),
-        f"{name}_rankme": mean_figure(column("rankme")),
-        f"{name}_seconds": mean_figure(column("seconds")),
+        f"{name}_rankme": mean_figure(column("rankme"), at_least=LEAST_RANKME),
+        f"{name}_seconds": mean_figure(column("seconds"), at_most=MOST_SECONDS),
     }
     if "loss_over_mean_latent" in jobs[0]:
-        figures[f"{name}_loss_over_mean_latent"] = mean_figure(column("loss_over_mean_latent"))
+        figures[f"{name}_loss_over_mean_latent"] = mean_figure(column("loss_over_mean_latent"), at_most=1.0)
     return figures

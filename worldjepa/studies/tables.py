@@ -41,7 +41,7 @@ SIDE_BY_SIDE = (
         "probe": "probe",
         "random_probe": "untrained",
         "raw_probe": "on the input",
-        "rankme": "RankMe",
+        "rankme": "RankMe (not to be compared between systems)",
         "loss_over_mean_latent": "loss over that of the mean latent",
         "seconds": "s, one core",
     },

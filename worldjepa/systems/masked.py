@@ -29,9 +29,11 @@ class TokenModel(nn.Module):
         pool: what stands for a whole sample: the ``mean`` of its tokens' latents, beside it their maximum
             (``mean_max``), means ``over_time``, the last coordinate, side by side for every band or channel that the
             others name (as for M2D, arXiv:2210.14648), or the latents of the ``pinned`` tokens.
+        slices: name -> first number of a latent and the one after the last, such as ``{"what": (0, 48), "where": (48,
+            64)}``, for regularizers and probes that look at a part; within the encoder's D.
 
     Raises:
-        ValueError: an unknown pool.
+        ValueError: an unknown pool, or a slice that the latents do not have.
     """
 
     def __init__(
@@ -40,10 +42,18 @@ class TokenModel(nn.Module):
         encoder: nn.Module,
         predictor: nn.Module | None = None,
         pool: Literal["mean", "mean_max", "over_time", "pinned"] = "mean",
+        slices: Mapping[str, tuple[int, int]] | None = None,
     ):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        self.slices = {name: slice(*ends) for name, ends in (slices or {}).items()}
+        for name, part in self.slices.items():
+            if not 0 <= part.start < part.stop <= encoder.latent_dim:
+                raise ValueError(
+                    f"slice {name} must lie within the latent's {encoder.latent_dim} numbers, got {part.start} to "
+                    f"{part.stop}; set slices.{name}"
+                )
         self.tokenizer, self.encoder, self.predictor, self.pool = tokenizer, encoder, predictor, pool
 
     def predict(self, tokens: TokenSet, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,13 +68,18 @@ class TokenModel(nn.Module):
         index, valid = positions(masks.targets)
         return self.predictor(context, take(batched_coords(tokens), index), valid), index, valid
 
-    def features(self, observation: Observation) -> Tensor:
+    def features(self, observation: Observation, part: str | None = None) -> Tensor:
         """(B,...) -> float32 (B,F): what stands for whole samples; padding has no part in it.
+
+        Args:
+            part: name of the slice of every latent that is wanted; None takes all of it.
 
         Raises:
             ValueError: a mean over the time of tokens that have no other coordinate, or others for every sample.
         """
         latent = self.encoder(self.tokenizer(observation))
+        if part is not None:
+            latent = replace(latent, values=latent.values[..., self.slices[part]])
         if self.pool == "pinned":
             return latent.values[:, latent.pinned].flatten(1).float()
         counts = (latent.valid & ~latent.pinned)[..., None]
@@ -103,8 +118,10 @@ class MaskedJepa(nn.Module):
             and gives (B,P,F).
         distance: between prediction and target.
         normalize_target: bring every wanted latent to mean 0 and variance 1 (a LayerNorm without weights).
-        regularizers: name -> module: latents of all tokens (TokenSet) -> scalar.
+        regularizers: name -> module: latents (M,D) of all tokens of whole samples, and a generator that is the same on
+            every data-parallel rank, -> scalar.
         weights: of the regularizers.
+        parts: name of a regularizer -> the slice of ``model.slices`` that it looks at; the others look at all.
 
     Raises:
         ValueError: weights of other regularizers than there are.
@@ -119,6 +136,7 @@ class MaskedJepa(nn.Module):
         normalize_target: bool = True,
         regularizers: Mapping[str, nn.Module] | None = None,
         weights: Mapping[str, float] | None = None,
+        parts: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self.model, self.sampler = model, sampler
@@ -130,6 +148,13 @@ class MaskedJepa(nn.Module):
                 f"regularizers are {', '.join(self.regularizers) or 'none'}, and weights those of "
                 f"{', '.join(self.weights) or 'none'}: give every regularizer one weight"
             )
+        self.parts = dict(parts or {})
+        for name, part in self.parts.items():
+            if name not in self.regularizers or part not in model.slices:
+                raise ValueError(
+                    f"parts say which slice a regularizer looks at, got {name}: {part}; regularizers are "
+                    f"{', '.join(self.regularizers) or 'none'}, the model's slices {', '.join(model.slices) or 'none'}"
+                )
         self.register_buffer("progress", torch.zeros(()))  # a buffer, so that a resumed run goes on with its curriculum
 
     def wanted(self, observation: Observation, tokens: TokenSet) -> Tensor:
@@ -144,6 +169,8 @@ class MaskedJepa(nn.Module):
         """Name -> scalar: ``prediction`` and every regularizer, the weighted ``total``, and ``mean_latent``, what
         predicting the batch's mean latent would cost (no gradient, no part of the total)."""
         generator = torch.Generator().manual_seed(0) if generator is None else generator
+        if self.regularizers:
+            shared = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
         tokens = self.model.tokenizer(batch.observation)
         masks = self.sampler(tokens, generator, float(self.progress), self.target)
         prediction, index, valid = self.model.predict(tokens, masks)
@@ -153,7 +180,12 @@ class MaskedJepa(nn.Module):
         if self.regularizers:
             # Of whole samples, as they are used afterwards; a context is now this part and now that.
             whole = self.model.encoder(tokens)
-            losses |= {name: module(whole) for name, module in self.regularizers.items()}
+            latents = whole.values[whole.valid & ~whole.pinned].float()
+            # Every rank must take the same directions, however many numbers its masks have drawn.
+            losses |= {
+                name: module(latents[:, self.model.slices.get(self.parts.get(name), slice(None))], shared)
+                for name, module in self.regularizers.items()
+            }
         total = losses["prediction"] + sum(self.weights[name] * losses[name] for name in self.weights)
         with torch.no_grad():
             mean_latent = self.distance(wanted.mean(0).expand_as(wanted), wanted)
