@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,18 @@ def run(command: str, steps: int, driver_steps: int, world_steps: int) -> None:
         steps: of pre-training; ``driver_steps``: of imitation; ``world_steps``: of the world model.
     """
     collected = collect_job("street", FOLDER, STORE[1:])
-    done = in_turns({str(seed): partial(_seed, seed, steps, driver_steps, world_steps) for seed in SEEDS})
-    jobs = [done[str(seed)] for seed in SEEDS]
+    # Worlds stand last: where cores are few they fill the gap beside the last driver, where there are many they wait
+    # for the latents of their seed.
+    ready = {seed: Event() for seed in SEEDS}
+    jobs = {f"driver {seed}": partial(_driver, seed, steps, driver_steps, ready[seed]) for seed in SEEDS}
+    jobs |= {f"world {seed}": partial(_world, seed, world_steps, ready[seed]) for seed in SEEDS}
+    done = in_turns(jobs)
     began = time.monotonic()
-    scans, drives = [job["scans"] for job in jobs], [job["drives"] for job in jobs]
-    figures = _scan_figures(scans) | _drive_figures(drives)
+    drivers, worlds = ([done[f"{kind} {seed}"] for seed in SEEDS] for kind in ("driver", "world"))
+    drives = [driver["drives"] | world["drives"] for driver, world in zip(drivers, worlds, strict=True)]
+    figures = _scan_figures([job["scans"] for job in drivers]) | _drive_figures(drives)
     figures |= _speed_figures() | _fine_figures()
-    seconds = collected + spread_over([job["seconds"] for job in jobs], num_at_once(len(SEEDS)))
+    seconds = collected + spread_over([done[name]["seconds"] for name in jobs], num_at_once(len(jobs)))
     figures["minutes"] = figure((seconds + time.monotonic() - began) / 60, None, 1, at_most=60)
     write_result("ad_l_jepa", command, machine(), SEEDS, figures)
 
@@ -104,33 +110,55 @@ def _drive_figures(jobs: list[dict[str, dict[str, list[float]]]]) -> dict[str, A
     return figures
 
 
-def _seed(seed: int, steps: int, driver_steps: int, world_steps: int, alone: bool) -> dict[str, Any]:
-    """Pre-training, and both ways to drive; on one core unless ``alone``."""
-    cores = () if alone else ("train.processes=1", "collection_workers=1")
-    workers = () if alone else ("evaluation.workers=1",)
-    run_dir = FOLDER / f"scans-{seed}"
-    common = ("env=street", *STORE, f"seed={seed}")
-    budget = (f"train.steps={steps}", "train.num_evaluations=1", "scans.detection.steps=150")
-    real = (f"scans.folder={REAL}",) if REAL.is_dir() else ()
-    scans = pretrain_job(run_dir, ("model=ad_l_jepa", *common, *budget, *real), SCANS_FILE, alone)
-    judged = (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *workers)
-    driver, world = FOLDER / f"driver-{seed}", FOLDER / f"world-{seed}"
-    seconds = scans["seconds"]
-    words = ("policy=driver", *common, f"policy.encoder.init={run_dir}", f"train.steps={driver_steps}", *cores)
-    seconds += _timed("train_policy", (*words, f"out={driver}"), driver, alone)
+def _driver(seed: int, steps: int, driver_steps: int, ready: Event, alone: bool) -> dict[str, Any]:
+    """Pre-training, after which latents are ``ready``, and the policy that imitates; on one core unless ``alone``."""
+    try:
+        budget = (f"train.steps={steps}", "train.num_evaluations=1", "scans.detection.steps=150")
+        real = (f"scans.folder={REAL}",) if REAL.is_dir() else ()
+        words = ("model=ad_l_jepa", "env=street", *STORE, f"seed={seed}", *budget, *real)
+        scans = pretrain_job(_scans(seed), words, SCANS_FILE, alone)
+    finally:
+        ready.set()
+    driver, seconds = FOLDER / f"driver-{seed}", scans["seconds"]
+    words = ("policy=driver", *_common(seed, alone), f"policy.encoder.init={_scans(seed)}")
+    seconds += _timed("train_policy", (*words, f"train.steps={driver_steps}", f"out={driver}"), driver, alone)
     # Judged before the expert was asked, too: what cloning demonstrations alone would give.
+    drives = {}
     for policy, beside in ((driver / "round-0", "[]"), (driver, "[blind,expert]")):
         words = ("policy=driver", f"policy.make.path={policy}", "measure=return", f"evaluation.beside={beside}")
-        seconds += _timed("evaluate", (*words, *judged, f"out={policy}/judged"), policy / "judged", alone)
-    words = (*common, f"encoder.init={run_dir}", f"train.steps={world_steps}", *cores, "evaluation.beside=[]")
-    seconds += _timed("train_world_model", (*words, *judged, f"run_dir={world}"), world, alone)
-    drives = {}
-    for file in (driver / "judged" / RETURNS_FILE, world / RETURNS_FILE):
-        table = json.loads(file.read_text())["policies"]
-        drives |= {who: row["episodes"] for who, row in table.items()}
-    cloned = json.loads((driver / "round-0" / "judged" / RETURNS_FILE).read_text())["policies"]["driver"]
-    drives["cloned"] = cloned["episodes"]
+        words = (*words, *_judged(seed, alone), f"out={policy}/judged")
+        seconds += _timed("evaluate", words, policy / "judged", alone)
+        drives |= {"cloned" if beside == "[]" else who: one for who, one in _drives(policy / "judged").items()}
     return {"scans": scans, "drives": drives, "seconds": seconds}
+
+
+def _world(seed: int, world_steps: int, ready: Event, alone: bool) -> dict[str, Any]:
+    """A world model on the latents, and how its planner drives; on one core unless ``alone``."""
+    ready.wait()
+    world = FOLDER / f"world-{seed}"
+    words = (*_common(seed, alone), f"encoder.init={_scans(seed)}", f"train.steps={world_steps}")
+    words = (*words, "evaluation.beside=[]", *_judged(seed, alone), f"run_dir={world}")
+    seconds = _timed("train_world_model", words, world, alone)
+    return {"drives": _drives(world), "seconds": seconds}
+
+
+def _scans(seed: int) -> Path:
+    return FOLDER / f"scans-{seed}"
+
+
+def _common(seed: int, alone: bool) -> tuple[str, ...]:
+    return ("env=street", *STORE, f"seed={seed}", *(() if alone else ("train.processes=1", "collection_workers=1")))
+
+
+def _judged(seed: int, alone: bool) -> tuple[str, ...]:
+    one = () if alone else ("evaluation.workers=1",)
+    return (f"evaluation.episodes={NUM_STREETS}", f"evaluation.seed={seed}", *one)
+
+
+def _drives(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Who drove -> outcome -> of each street."""
+    table = json.loads((folder / RETURNS_FILE).read_text())["policies"]
+    return {who: row["episodes"] for who, row in table.items()}
 
 
 def _timed(script: str, words: tuple[str, ...], folder: Path, alone: bool) -> float:
