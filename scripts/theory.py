@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/theory"), help="folder of the picture (runs/theory)")
     parser.add_argument("--seed", type=int, default=0, help="of the layers' first rotations")
     args = parser.parse_args()
+    if args.seed < 0:
+        parser.error(f"argument --seed: must be >= 0, got {args.seed}")
     figure = Figure(figsize=(13, 5.6), layout="constrained")
     panels = figure.subplots(2, len(DEPTHS))
     print("halfway from the start to the limit, in learning rate x steps: measured (predicted); end: measured (limit)")

@@ -72,10 +72,17 @@ def pusht(tmp_path_factory) -> Path:
 
 def two_steps(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words of an environment with few episodes, and of a short training and judgement."""
-    few = ("env.collect.num_episodes=40", "env.collect.episodes_per_shard=40", "env.collect.num_frames=24")
+    few = ("env.collect.num_episodes=40", "env.collect.episodes_per_shard=40", "env.collect.num_frames=40")
     env = ("env=pusht", "env.image_size=32", f"env.store={folder}/store", *few, "data=none")
     quick = ("train.steps=2", "train.batch_size=8", "train.num_evaluations=1", "train.processes=1", "train.trackers=[]")
-    return env, (*quick, "refinement.steps=0", "evaluation.pairs=2", "evaluation.videos=1", "planner.num_samples=20")
+    return env, (
+        *quick,
+        "refinement.steps=0",
+        "evaluation.pairs=2",
+        "evaluation.videos=1",
+        "planner.num_samples=40",
+        "planner.num_elites=4",
+    )
 
 
 @pytest.mark.slow

@@ -159,3 +159,73 @@ def test_real_meshes_become_clouds(tmp_path):
     assert points.shape == (6, 256, 3) and torch.isfinite(points).all()
     assert points.mean(1).abs().max() < 1e-5 and points.norm(dim=-1).amax(1) == pytest.approx(1)
     assert len(points.std(1).unique(dim=0)) == 6
+
+
+def frame(path: Path, points: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(points.astype("<f4").tobytes())
+    return path
+
+
+def test_places_of_lidar_frames_are_taken_and_intensities_left_out(tmp_path):
+    places, bright = rng().normal(size=(40, 3)) * (30, 20, 1), rng(1).uniform(size=(40, 1))
+    kitti = frame(tmp_path / "a.bin", np.hstack([places, bright]))
+    turned = np.stack([-places[:, 1], places[:, 0], places[:, 2]], 1)  # nuScenes's x points right
+    nuscenes = frame(tmp_path / "a.pcd.bin", np.hstack([turned, 255 * bright, np.zeros((40, 1))]))
+    as_array = array(tmp_path / "a.npy", places)
+    for count in (40, 13):
+        found = read_shape(kitti, count, rng())
+        assert found.dtype == np.float32 and found.shape == (count, 3)
+        assert found == pytest.approx(read_shape(as_array, count, rng()), abs=1e-5)
+        assert found == pytest.approx(read_shape(nuscenes, count, rng()), abs=1e-5)
+
+
+def test_a_folder_holds_lidar_frames_beside_other_shapes(tmp_path):
+    for number in range(4):
+        points = rng(number).normal(size=(40, 3))
+        frame(tmp_path / "wall" / f"{number}.bin", np.hstack([points * (0.1, 9, 9), np.full((40, 1), 0.5)]))
+        array(tmp_path / "pole" / f"{number}.npy", points * (0.1, 0.1, 9))
+    train, held_out = load_point_folder(0, tmp_path, num_points=32, held_out=0.25)
+    assert train.names == ("pole", "wall") and len(train) == 6 and len(held_out) == 2
+    for part in (train, held_out):
+        spread = part.observation["points"].std(1)
+        assert torch.equal(spread[:, 1] > 0.5 * spread[:, 2], part.labels == 1) and (spread[:, 0] < 0.05).all()
+
+
+def test_broken_lidar_frames_are_refused_by_name(tmp_path):
+    points = np.hstack([rng().normal(size=(9, 3)), np.full((9, 1), 0.5)])
+    path = frame(tmp_path / "a" / "7.bin", points)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"7\.bin: expected KITTI's points of 16 bytes.* got 139 bytes.* truncated"):
+        load_point_folder(0, tmp_path, num_points=5)
+    with pytest.raises(ValueError, match=r"7\.bin: expected >= 10 points, got 9"):
+        read_shape(frame(path, points), 10, rng())
+    with pytest.raises(ValueError, match=r"7\.bin: expected >= 5 points, got 0"):
+        read_shape(frame(path, points[:0]), 5, rng())
+    with pytest.raises(ValueError, match=r"7\.bin: expected finite points, got NaN or infinity in 9 of 9"):
+        read_shape(frame(path, points * np.nan), 5, rng())
+
+
+def test_a_real_lidar_frame_becomes_clouds(tmp_path):
+    """KITTI's: as a whole, and its near and far points in two classes of four clouds."""
+    root = os.environ.get("WORLDJEPA_DATA")
+    if not root:
+        pytest.skip("WORLDJEPA_DATA is not set: set it to a folder with lidar/*.bin of KITTI")
+    paths = sorted((Path(root) / "lidar").glob("*.bin"))
+    if not paths:
+        pytest.skip(f"no KITTI frame: {root} has no lidar/*.bin")
+    points = np.fromfile(paths[0], "<f4").reshape(-1, 4)
+    assert len(points) > 10_000
+    chosen = points[rng().choice(len(points), 1024, replace=False), :3].astype(np.float64)
+    chosen -= chosen.mean(0)
+    wanted = chosen / np.linalg.norm(chosen, axis=1).max()
+    assert read_shape(paths[0], 1024, rng()) == pytest.approx(wanted, abs=1e-5)
+    near = np.hypot(points[:, 0], points[:, 1]) < np.median(np.hypot(points[:, 0], points[:, 1]))
+    for name, part in (("near", points[near]), ("far", points[~near])):
+        for number in range(4):
+            frame(tmp_path / name / f"{number}.bin", part[number::4])
+    train, held_out = load_point_folder(0, tmp_path, num_points=1024, held_out=0.25)
+    clouds = torch.cat([train.observation["points"], held_out.observation["points"]])
+    assert clouds.shape == (8, 1024, 3) and clouds.mean(1).abs().max() < 1e-5
+    assert clouds.norm(dim=-1).amax(1) == pytest.approx(1)
+    assert len(clouds.std(1).unique(dim=0)) == 8

@@ -20,6 +20,7 @@ def test_rank_eight_gives_eight():
 
 def test_collapse_gives_one_and_scale_does_not_matter():
     assert rankme(torch.ones(50, 7)) == pytest.approx(1.0, abs=0.01)
+    assert rankme(torch.zeros(50, 7)) == 1.0
     x = gaussian(50, 7)
     assert rankme(1000 * x) == pytest.approx(rankme(x), rel=1e-4)
 

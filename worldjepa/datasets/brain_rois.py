@@ -1,10 +1,12 @@
 """Courses of brain regions (ROIs) driven by a few networks that lie smoothly over the cortex, and gradients of it.
 
-The cortex is the unit sphere, its regions spread evenly over it; which network is up, and every network's course, is
-known.
+The cortex is the unit sphere, its regions spread evenly over it; or it is known by a measured connectivity alone. Which
+network is up, and every network's course, is known.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ NUM_NETWORKS = 6  # and classes: which network is up
 WIDTH = 0.6  # of a network's loading around its middle, radii of the sphere
 MEMORY = 0.8  # correlation of a network's course from one volume to the next, about that of BOLD at 1 Hz
 UP = 2.0  # times the others' rms has the network that is up
+POWER = 1 + (UP**2 - 1) / NUM_NETWORKS  # mean square of a network's course, which is up in one of six samples
 NOISE = 0.5  # rms of a region's own, of a network's rms
+NETWORK_NAMES = tuple(f"network {number}" for number in range(NUM_NETWORKS))
+"""What the labels 0, 1, ... stand for."""
 
 
 def roi_places(num_rois: int) -> np.ndarray:
@@ -79,10 +84,8 @@ def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 1
 
 def load_rois(seed: int, num_rois: int, num_samples: int, num_train: int, num_held_out: int) -> tuple[Samples, Samples]:
     """(train, held_out) of :func:`random_rois`; which network is up is the label."""
-    names = [f"network {number}" for number in range(NUM_NETWORKS)]
-    return generated(
-        lambda count, seed: random_rois(count, seed, num_rois, num_samples), seed, num_train, num_held_out, names
-    )
+    make = partial(random_rois, num_rois=num_rois, num_samples=num_samples)
+    return generated(make, seed, num_train, num_held_out, NETWORK_NAMES)
 
 
 def generated_connectivity(num_rois: int) -> np.ndarray:
@@ -93,10 +96,88 @@ def generated_connectivity(num_rois: int) -> np.ndarray:
     """
     at_least("num_rois", num_rois, NUM_NETWORKS)
     loadings = network_loadings(roi_places(num_rois))
-    power = 1 + (UP**2 - 1) / NUM_NETWORKS  # of a network, which is up in one of six samples
-    covariance = power * loadings @ loadings.T + NOISE**2 * np.eye(num_rois)
+    covariance = POWER * loadings @ loadings.T + NOISE**2 * np.eye(num_rois)
     std = np.sqrt(covariance.diagonal())
     return covariance / np.outer(std, std)
+
+
+def connectivity_networks(connectivity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Six networks that explain most of a connectivity, and what they leave: a a^T + b b^T is the connectivity.
+
+    The networks are its strongest principal components, turned by varimax (Kaiser 1958) so that each drives few regions
+    strongly, which leaves a a^T as it is.
+
+    Args:
+        connectivity: (R,R) correlations, R > 6.
+
+    Returns:
+        - loadings a float64 (R,6), the network with the greatest sum of squares first, their strong sides positive.
+        - b float64 (R,R - 6).
+
+    Raises:
+        ValueError: another shape, or no correlations: not finite, not symmetric, a diagonal that is not 1, or clearly
+            negative eigenvalues (slightly negative ones become 0).
+    """
+    matrix = np.asarray(connectivity, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) <= NUM_NETWORKS:
+        raise ValueError(
+            f"connectivity must be a square matrix of {NUM_NETWORKS + 1} regions or more, got {matrix.shape}"
+        )
+    if not np.allclose(matrix, matrix.T, atol=1e-3) or not np.allclose(matrix.diagonal(), 1, atol=1e-3):
+        raise ValueError(
+            "connectivity must be correlations, finite, symmetric and 1 on the diagonal, got a diagonal of "
+            f"{matrix.diagonal().min():g} to {matrix.diagonal().max():g}; take tanh of Fisher's z and fill the diagonal"
+        )
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    if values[0] < -0.01 * values[-1]:
+        raise ValueError(
+            f"connectivity must be correlations, got eigenvalues of {values[0]:.3g} to {values[-1]:.3g}; do not "
+            "threshold it, and leave partial correlations out"
+        )
+    parts = vectors * np.sqrt(values.clip(0))
+    loadings = _varimax(parts[:, -NUM_NETWORKS:])
+    loadings = loadings[:, (loadings**2).sum(0).argsort()[::-1]]
+    return loadings * np.sign((loadings**3).sum(0)), parts[:, :-NUM_NETWORKS]
+
+
+def random_connected_rois(
+    connectivity: np.ndarray, count: int, seed: int, num_samples: int = 128
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Courses of regions whose correlations over all samples that there could be are the connectivity.
+
+    They are the loadings of :func:`connectivity_networks` x the networks' courses + noise that is as correlated between
+    regions as the networks leave it, and white in time.
+
+    Args:
+        connectivity: (R,R), see :func:`connectivity_networks`.
+        count: N, >= 1.
+        seed: sample i of a seed is the same whatever ``count``; :func:`latents_of_sample` is the truth behind it.
+        num_samples: T volumes, >= 2.
+
+    Returns:
+        - ``rois`` float32 (N,R,T), of rms 1 over all samples.
+        - labels int64 (N,), the network that is up, 0..5.
+
+    Raises:
+        ValueError: a size or seed that cannot be, and see :func:`connectivity_networks`.
+    """
+    at_least("num_samples", num_samples, 2)
+    loadings, left = connectivity_networks(connectivity)
+    courses, labels = [], []
+    for rng in sample_rngs(seed, count):
+        latents, label = _latents(rng, num_samples)
+        noise = rng.standard_normal((left.shape[1], num_samples))
+        courses.append((loadings @ latents / np.sqrt(POWER) + left @ noise).astype(np.float32))
+        labels.append(label)
+    return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
+
+
+def load_connected_rois(
+    seed: int, connectivity: np.ndarray, num_samples: int, num_train: int, num_held_out: int
+) -> tuple[Samples, Samples]:
+    """(train, held_out) of :func:`random_connected_rois`; which network is up is the label."""
+    make = partial(random_connected_rois, connectivity, num_samples=num_samples)
+    return generated(make, seed, num_train, num_held_out, NETWORK_NAMES)
 
 
 def gradient_table(
@@ -165,6 +246,18 @@ def connectivity_gradients(connectivity: np.ndarray, num_gradients: int, kept: f
     vectors = vectors[:, 1 : num_gradients + 1] / np.abs(vectors[:, :1])  # the first, constant one becomes 1
     vectors *= np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0))
     return vectors * values / (1 - values)
+
+
+def _varimax(loadings: np.ndarray) -> np.ndarray:
+    """(R,k) -> (R,k), turned so that the squares within each column vary most."""
+    turn = np.eye(loadings.shape[1])
+    for _ in range(1000):  # some hundreds are enough
+        turned = loadings @ turn
+        left, _, right = np.linalg.svd(loadings.T @ (turned**3 - turned * (turned**2).mean(0)))
+        last, turn = turn, left @ right
+        if np.abs(turn - last).max() < 1e-9:
+            break
+    return loadings @ turn
 
 
 def _latents(rng: np.random.Generator, num_samples: int) -> tuple[np.ndarray, int]:

@@ -1,4 +1,4 @@
-"""Shapes of one's own: clouds and meshes in folders, one folder per class."""
+"""Shapes of one's own: clouds, meshes and LiDAR frames in folders, one folder per class."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ import numpy as np
 import torch
 
 from worldjepa.datasets.numbered import at_least, sample_rng
+from worldjepa.datasets.point_files import load_cloud
 from worldjepa.datasets.samples import Samples, split_samples
 
-SUFFIXES = (".npy", ".ply", ".obj", ".off")
+SUFFIXES = (".npy", ".bin", ".ply", ".obj", ".off")
 
 
 def load_point_folder(
     seed: int, folder: str | Path, num_points: int = 1024, held_out: float = 0.2
 ) -> tuple[Samples, Samples]:
-    """Shapes of ``folder/<class>/``: ``.npy`` (N,3 or more), and ``.ply``, ``.obj`` and ``.off`` through trimesh.
+    """Shapes of ``folder/<class>/``: ``.npy`` (N,3 or more), LiDAR's ``.bin``, and meshes through trimesh.
 
-    Of a cloud with more points than asked for, some are taken by chance; meshes are sampled by area. Every shape is
-    centred at the mean of its points and scaled so that the farthest lies at distance 1; its axes stay. Other files
-    are left alone.
+    ``.pcd.bin`` are sweeps of nuScenes and any other ``.bin`` are KITTI's, of which the places are taken and the
+    intensities left out, see :mod:`worldjepa.datasets.point_files`. Meshes are ``.ply``, ``.obj`` and ``.off``.
+
+    Of a cloud with more points than asked for, some are taken by chance, so that of a LiDAR frame most are near the
+    sensor; meshes are sampled by area. Every shape is centred at the mean of its points and scaled so that the farthest
+    lies at distance 1; its axes stay. Sizes and, of LiDAR frames, where the sensor was are lost. Other files are left
+    alone.
 
     Args:
         seed: of the points and of the split, which is stratified by class.
@@ -68,7 +73,13 @@ def read_shape(path: Path, num_points: int, rng: np.random.Generator) -> np.ndar
         ValueError: naming the file, if it cannot be read or has too few points, no extent, NaN or infinity.
         ImportError: trimesh is needed and not installed.
     """
-    points = _cloud(path) if path.suffix.lower() == ".npy" else _geometry(path, num_points, rng)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        points = _cloud(path)
+    elif suffix == ".bin":
+        points = load_cloud(path)[:, :3].double().numpy()
+    else:
+        points = _geometry(path, num_points, rng)
     if not np.isfinite(points).all():
         raise ValueError(f"{path}: expected finite points, got NaN or infinity; write it without them")
     if len(points) < num_points:

@@ -1,10 +1,12 @@
 """The user's own courses of brain regions: a folder with one file per subject, and a list of subjects with labels.
 
-Such files come from NIfTI pictures by an atlas, for instance by nilearn's NiftiLabelsMasker and numpy.save.
+Such files come from NIfTI pictures by an atlas, for instance by nilearn's NiftiLabelsMasker and numpy.save. An atlas's
+connectivity, measured by others, is read here too.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from worldjepa.datasets.samples import Samples, split_samples
 from worldjepa.datasets.tables import read_column, read_labels
 
 SUFFIXES = (".npy", ".csv")
+SCHAEFER = "fmri/schaefer_400_mean_connectivity_matrix.csv"
+SCHAEFER_SOURCE = "https://github.com/MICA-MNI/BrainSpace"
 
 
 def load_roi_folder(
@@ -79,10 +83,7 @@ def folder_connectivity(
             matrix that is not square.
     """
     if matrix is not None:
-        found = _read(Path(matrix))
-        if found.shape[0] != found.shape[1] or not np.isfinite(found).all():
-            raise ValueError(f"{matrix}: expected a finite square matrix, one row per region, got {found.shape}")
-        return found
+        return read_connectivity(matrix)
     total, count = 0.0, 0
     for path in subject_files(folder, labels):
         rois = read_courses(path, volumes_first).astype(np.float64)
@@ -97,6 +98,52 @@ def folder_connectivity(
             "wherever another is not; leave it out"
         )
     return total / count
+
+
+def measured_connectivity(matrix: str | Path | None = None, num_rois: int | None = None) -> np.ndarray:
+    """float64 (R,R): correlations of regions in a file, such as the mean of many people at rest.
+
+    Args:
+        matrix: ``.npy`` or ``.csv``; None takes ``SCHAEFER`` in the folder ``WORLDJEPA_DATA``: Schaefer's 400 parcels,
+            seven networks of the left hemisphere, then of the right (BrainSpace, BSD-3; from the HCP).
+        num_rois: R, regions spread evenly over the file's, every fourth if these are 100 of 400; None takes all.
+
+    Raises:
+        ValueError: no such file, no finite square matrix, or fewer regions in it.
+    """
+    root = os.environ.get("WORLDJEPA_DATA")
+    if matrix is None and not root:
+        raise ValueError(
+            f"no measured connectivity: set WORLDJEPA_DATA to a folder with {SCHAEFER}, or data.matrix to a .csv or "
+            f".npy of correlations (from {SCHAEFER_SOURCE}); data=rois needs no files"
+        )
+    path = Path(root or "") / SCHAEFER if matrix is None else Path(matrix)
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: expected a measured connectivity, found no file; get it from {SCHAEFER_SOURCE}, or set "
+            "data.matrix to a .csv or .npy of correlations; data=rois needs no files"
+        )
+    found = read_connectivity(path)
+    if num_rois is None:
+        return found
+    if not 1 <= num_rois <= len(found):
+        raise ValueError(
+            f"{path}: has {len(found)} regions, expected num_rois ({num_rois}); set data.num_rois to fewer"
+        )
+    taken = np.arange(num_rois) * len(found) // num_rois
+    return found[np.ix_(taken, taken)]
+
+
+def read_connectivity(path: str | Path) -> np.ndarray:
+    """float64 (R,R), finite, of a ``.npy``, or a ``.csv`` separated by commas, whose first line may name the columns.
+
+    Raises:
+        ValueError: no such matrix.
+    """
+    found = _read(Path(path))
+    if found.shape[0] != found.shape[1] or not np.isfinite(found).all():
+        raise ValueError(f"{path}: expected a finite square matrix, one row per region, got {found.shape}")
+    return found
 
 
 def subject_files(folder: str | Path, labels: str | Path) -> list[Path]:

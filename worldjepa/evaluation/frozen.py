@@ -44,7 +44,7 @@ def probe_score(
 
     Args:
         kind: ``linear`` (logistic or ridge regression), ``svm`` (a linear one, C by cross-validation, as point-cloud
-            work has it) or ``knn`` (20 nearest by the cosine).
+            work has it) or ``knn`` (20 nearest by the cosine, all where there are fewer).
         train_features, test_features: (N,D); scaled by the training part's mean and standard deviation.
         train_labels, test_labels: (N,).
 
@@ -58,12 +58,12 @@ def probe_score(
         raise ValueError(f"probe must be one of {', '.join(PROBES)}, got {kind!r}")
     if not torch.isfinite(train_features).all() or not torch.isfinite(test_features).all():
         raise ValueError("features must be finite, got NaN or infinity; the encoder has diverged")
-    probe = make_pipeline(StandardScaler(), _reader(kind, train_labels.is_floating_point()))
+    probe = make_pipeline(StandardScaler(), _reader(kind, train_labels.is_floating_point(), len(train_features)))
     probe.fit(train_features.double().numpy(), train_labels.numpy())
     return float(probe.score(test_features.double().numpy(), test_labels.numpy()))
 
 
-def _reader(kind: str, quantity: bool):
+def _reader(kind: str, quantity: bool, count: int):
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.model_selection import GridSearchCV
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -74,7 +74,7 @@ def _reader(kind: str, quantity: bool):
     if kind == "svm":
         return GridSearchCV((SVR if quantity else SVC)(kernel="linear"), {"C": [0.001, 0.01, 0.1, 1.0]}, cv=3)
     # Of features of length 1 the Euclidean order is the cosine's; the scaler stands before, which the order survives.
-    return (KNeighborsRegressor if quantity else KNeighborsClassifier)(20, metric="cosine")
+    return (KNeighborsRegressor if quantity else KNeighborsClassifier)(min(20, count), metric="cosine")
 
 
 def alpha_req(features: Tensor) -> float:
