@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and where data of one's own lies."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def write_text(path: Path, text: str) -> None:
     """Writes ``text`` whole or not at all."""
     with written_whole(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def in_data(name: str = "") -> Path | None:
+    """``name`` in the folder that the environment variable ``WORLDJEPA_DATA`` names; None where it names none."""
+    folder = os.environ.get("WORLDJEPA_DATA")
+    return Path(folder) / name if folder else None

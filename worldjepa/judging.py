@@ -60,9 +60,9 @@ from worldjepa.voxels import voxelize
 NUM_LAST_LOSSES = 5
 """Rows of metrics over which the loss at the end is averaged."""
 NUM_SHOWN_CLOUDS = 6
+"""Of a user's folder: looked at, and shown."""
 NUM_WARMING = 80
 """Clips that a new network's BatchNorms see before it is judged."""
-"""Of a user's folder: looked at, and shown."""
 
 
 def view_world(config: DictConfig):

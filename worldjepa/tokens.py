@@ -36,6 +36,12 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x[batch, index]
 
 
+def mean_where(values: Tensor, counts: Tensor) -> Tensor:
+    """(B,P,D), counts bool (B,P) -> (B,D), the mean of the tokens that count; 0 where none does."""
+    counts = counts[..., None]
+    return (values * counts).sum(1) / counts.sum(1).clamp_min(1)
+
+
 def batched_coords(tokens: TokenSet) -> Tensor:
     """Coordinates as (B,P,C), also where all samples share one (P,C)."""
     return tokens.coords if tokens.coords.dim() == 3 else tokens.coords.expand(len(tokens.values), -1, -1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from worldjepa.datasets.store import EpisodeStore
+from worldjepa.files import in_data
 from worldjepa.types import Episode, GoalEnv
 
 HUB_ID = "lerobot/pusht_keypoints"
@@ -100,8 +101,8 @@ def find_demonstrations(place: str | os.PathLike | None = None) -> tuple[Path | 
             f"a folder that has one of them, or a hub id such as {HUB_ID}"
         )
     tried = "WORLDJEPA_DATA is not set"
-    if folder := os.environ.get("WORLDJEPA_DATA"):
-        found = _find_in(Path(folder))
+    if folder := in_data():
+        found = _find_in(folder)
         if found is not None:
             return found, f"demonstrations from WORLDJEPA_DATA, {found}"
         tried = f"WORLDJEPA_DATA ({folder}) has no {ZARR_NAME}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from worldjepa.datasets.samples import Samples, split_samples
+from worldjepa.files import in_data
 
 FSDD_FOLDER = "fsdd/recordings"
 FSDD_RATE = 8000  # Hz
@@ -62,13 +62,12 @@ def find_fsdd(folder: str | Path | None = None) -> Path:
     Raises:
         ValueError: none there.
     """
-    root = os.environ.get("WORLDJEPA_DATA")
-    if folder is None and not root:
+    place = in_data(FSDD_FOLDER) if folder is None else Path(folder)
+    if place is None:
         raise ValueError(
             f"no spoken digits: set WORLDJEPA_DATA to a folder with {FSDD_FOLDER}, or data.source.folder to the "
             f"recordings (from {FSDD_SOURCE}); data=tones needs no files"
         )
-    place = Path(root or "") / FSDD_FOLDER if folder is None else Path(folder)
     if next(place.glob("*.wav"), None) is None:
         raise ValueError(f"no spoken digits in {place}: expected .wav files, get them from {FSDD_SOURCE}")
     return place

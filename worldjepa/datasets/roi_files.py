@@ -6,7 +6,6 @@ connectivity, measured by others, is read here too.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 
 from worldjepa.datasets.samples import Samples, split_samples
 from worldjepa.datasets.tables import read_column, read_labels
+from worldjepa.files import in_data
 
 SUFFIXES = (".npy", ".csv")
 SCHAEFER = "fmri/schaefer_400_mean_connectivity_matrix.csv"
@@ -111,13 +111,12 @@ def measured_connectivity(matrix: str | Path | None = None, num_rois: int | None
     Raises:
         ValueError: no such file, no finite square matrix, or fewer regions in it.
     """
-    root = os.environ.get("WORLDJEPA_DATA")
-    if matrix is None and not root:
+    path = in_data(SCHAEFER) if matrix is None else Path(matrix)
+    if path is None:
         raise ValueError(
             f"no measured connectivity: set WORLDJEPA_DATA to a folder with {SCHAEFER}, or data.matrix to a .csv or "
             f".npy of correlations (from {SCHAEFER_SOURCE}); data=rois needs no files"
         )
-    path = Path(root or "") / SCHAEFER if matrix is None else Path(matrix)
     if not path.is_file():
         raise ValueError(
             f"{path}: expected a measured connectivity, found no file; get it from {SCHAEFER_SOURCE}, or set "

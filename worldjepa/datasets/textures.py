@@ -15,10 +15,19 @@ from worldjepa.datasets.numbered import at_least
 from worldjepa.datasets.samples import Samples
 
 PICTURES = {
-    **{"astronaut": "astronaut.png", "brick": "brick.png", "cat": "chelsea.png", "coffee": "coffee.png"},
-    **{"coins": "coins.png", "galaxies": "hubble_deep_field.jpg", "grass": "grass.png", "gravel": "gravel.png"},
-    **{"moon": "moon.png", "motorcycle": "motorcycle_left.png", "page": "page.png", "tissue": "ihc.png"},
-    **{"writing": "text.png"},
+    "astronaut": "astronaut.png",
+    "brick": "brick.png",
+    "cat": "chelsea.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "galaxies": "hubble_deep_field.jpg",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "moon": "moon.png",
+    "motorcycle": "motorcycle_left.png",
+    "page": "page.png",
+    "tissue": "ihc.png",
+    "writing": "text.png",
 }
 """Classes and their files: those in the package's wheel that are real and show their kind nearly everywhere."""
 GAP = 16  # px between the parts, as pixels beside each other are nearly the same

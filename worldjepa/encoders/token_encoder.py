@@ -8,6 +8,7 @@ from typing import Literal
 from einops import rearrange
 from torch import Tensor, nn
 
+from worldjepa.tokens import mean_where
 from worldjepa.types import Observation
 
 
@@ -77,8 +78,7 @@ class TokenEncoder(nn.Module):
         latent = self.encoder(tokens)
         values = latent.values[:, ~latent.pinned]
         if self.pool == "mean":
-            there = latent.valid[:, ~latent.pinned, None]
-            values = (values * there).sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+            values = mean_where(values, latent.valid[:, ~latent.pinned])[:, None]
         count = values.shape[1]
         latent = self.norm(self.projection(values.flatten(0, 1)))
         return rearrange(latent, "(b t p) d -> b t p d", b=times[0], t=times[1], p=count)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from worldjepa.layers import SinCosCoordinates
+from worldjepa.tokens import mean_where
 from worldjepa.types import TokenSet
 
 
@@ -30,7 +31,7 @@ class PooledIdentity(nn.Module):
         Pinned tokens have no part in the mean where there are others.
         """
         counts = context.valid & (~context.pinned | context.pinned.all())
-        mean = (context.values * counts[..., None]).sum(1) / counts.sum(1, keepdim=True).clamp_min(1)
+        mean = mean_where(context.values, counts)
         return self.at(mean[:, None, None].expand(*coords.shape[:3], -1), coords)
 
     def at(self, latent: Tensor, coords: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 
 from worldjepa.evaluation.bev import SCANS_FILE
 from worldjepa.evaluation.driving import RETURNS_FILE
-from worldjepa.files import write_text
+from worldjepa.files import in_data, write_text
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script, spread_over
 from worldjepa.studies.record import clear_figure, figure, mean_figure, paired_figure, write_result
@@ -29,7 +28,7 @@ NUM_STREETS = 20
 STORE = (f"env.store={FOLDER}/store", "env.collect.num_episodes=400")
 FINE = ("encoder.widths=[16,32,64]",)
 """128 x 128 cells."""
-REAL = Path(os.environ.get("WORLDJEPA_DATA", "")) / "lidar"
+REAL = in_data("lidar")
 """Where frames of KITTI may be, which the latents are tried on."""
 
 
@@ -114,7 +113,7 @@ def _driver(seed: int, steps: int, driver_steps: int, ready: Event, alone: bool)
     """Pre-training, after which latents are ``ready``, and the policy that imitates; on one core unless ``alone``."""
     try:
         budget = (f"train.steps={steps}", "train.num_evaluations=1", "scans.detection.steps=150")
-        real = (f"scans.folder={REAL}",) if REAL.is_dir() else ()
+        real = (f"scans.folder={REAL}",) if REAL and REAL.is_dir() else ()
         words = ("model=ad_l_jepa", "env=street", *STORE, f"seed={seed}", *budget, *real)
         scans = pretrain_job(_scans(seed), words, SCANS_FILE, alone)
     finally:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from worldjepa.objectives.distances import Distance
 from worldjepa.samplers.masks import Masks, Sampler
 from worldjepa.targets import FixedFeature, Target
-from worldjepa.tokens import batched_coords, positions, take
+from worldjepa.tokens import batched_coords, mean_where, positions, take
 from worldjepa.types import Observation, SampleBatch, TokenSet
 
 POOLS = ("mean", "mean_max", "over_time", "pinned")
@@ -86,7 +86,7 @@ class TokenModel(nn.Module):
         values = latent.values.float()
         if self.pool == "over_time":
             return _over_time(latent, values * counts, counts)
-        mean = (values * counts).sum(1) / counts.sum(1).clamp_min(1)
+        mean = mean_where(values, counts[..., 0])
         if self.pool == "mean":
             return mean
         return torch.cat([mean, values.masked_fill(~counts, -torch.inf).amax(1)], -1)
