@@ -71,6 +71,16 @@ def test_what_shows_no_scans_is_refused(tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
+def test_a_lidar_of_64_beams_takes_two_words(tmp_path):
+    refused = pretrain(tmp_path, "env.kwargs.beams=64")
+    assert refused.returncode == 1 and "sensor.beams" in refused.stderr, refused.stderr[-2000:]
+    done = pretrain(tmp_path, "env.kwargs.beams=64", "sensor.beams=64", "scans.shares=[1.0]", "scans.detection.steps=0")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert EpisodeStore.open(tmp_path / "store").episode(0).arrays["sweep"].shape[1:] == (64, 512, 2)
+    assert 0 <= json.loads((tmp_path / "run" / "scans.json").read_text())["iou_occupied"] <= 1
+
+
 def run(script: str, *words: str) -> subprocess.CompletedProcess:
     done = [sys.executable, f"scripts/{script}.py", *words]
     return subprocess.run(done, cwd=ROOT, capture_output=True, text=True, check=False)

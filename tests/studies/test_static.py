@@ -17,7 +17,7 @@ KEYS = (
         "intent_exact",
         "random_intent_exact",
     ),
-    *("commonest_intent_exact", "mlp_columns", "random_mlp_columns", "mlp_raw", "boosted_raw"),
+    *("commonest_intent_exact", "mlp_features", "random_mlp_features", "mlp_raw", "boosted_raw"),
 )
 
 

@@ -150,8 +150,18 @@ def test_features_over_time_leave_out_padding():
     assert model.features({}).tolist() == [[2.0, 5.0]]
 
 
+def test_flat_features_are_all_tokens_side_by_side():
+    latent = torch.tensor([[[9.0, 9.0], [1.0, 2.0], [3.0, 4.0]]])
+    coords, pinned = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([True, False, False])
+    valid = torch.tensor([[True, True, False]])
+    model = TokenModel(lambda coords: TokenSet(latent, coords, valid, pinned), torch.nn.Identity(), pool="flat")
+    assert model.features(coords).tolist() == [[1.0, 2.0, 0.0, 0.0]]
+    with pytest.raises(ValueError, match="pool=flat needs tokens whose places all samples share"):
+        model.features(coords[None])
+
+
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, over_time, pinned, got 'max'"):
+    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, over_time, flat, pinned, got 'max'"):
         TokenModel(None, None, pool="max")
     whole = system()
     with pytest.raises(ValueError, match="give every regularizer one weight"):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from worldjepa.datasets.samples import Samples
-from worldjepa.evaluation.frozen import BATCH, encode_samples
+from worldjepa.evaluation.frozen import encode_samples
 from worldjepa.systems.masked import TokenModel
 from worldjepa.types import Observation
 
@@ -24,9 +24,8 @@ def measure_readers(
         hidden: width of the hidden layer of the MLP, which is scikit-learn's with its own settings throughout.
 
     Returns:
-        - ``mlp_features`` of the model's features,
-        - ``mlp_columns`` of the latents of all columns beside each other, which the paper's readers get
-          (arXiv:2410.05016), zeros where a value is missing, and ``random_mlp_columns`` of the untrained model's,
+        - ``mlp_features`` of the model's features and ``random_mlp_features`` of the untrained model's; with
+          ``pool: flat`` the latents of all columns side by side, as the paper's readers get them (arXiv:2410.05016),
         - ``mlp_raw`` of the columns themselves, standardised or one-hot,
         - ``boosted_raw`` of gradient-boosted trees on the columns as they are.
     """
@@ -35,8 +34,7 @@ def measure_readers(
     parts = train.observation, held_out.observation
     inputs = {
         "mlp_features": [encode_samples(model, part).numpy() for part in parts],
-        "mlp_columns": [_latents(model, part) for part in parts],
-        "random_mlp_columns": [_latents(untrained, part) for part in parts],
+        "random_mlp_features": [encode_samples(untrained, part).numpy() for part in parts],
         "mlp_raw": [_columns(model, part) for part in parts],
     }
     labels, held_out_labels = train.labels.numpy(), held_out.labels.numpy()
@@ -64,17 +62,6 @@ def _mlp(quantity: bool, hidden: int, seed: int):
     # A quantity is standardised too: the settings are made for outputs around 1.
     reader = TransformedTargetRegressor(MLPRegressor(**settings), transformer=StandardScaler())
     return make_pipeline(StandardScaler(), reader)
-
-
-@torch.no_grad()
-def _latents(model: TokenModel, observation: Observation) -> np.ndarray:
-    """(N, columns * D)."""
-    device, found = next(model.parameters()).device, []
-    for start in range(0, len(observation["table"]), BATCH):
-        latent = model.encoder(model.tokenizer({"table": observation["table"][start : start + BATCH].to(device)}))
-        kept = (latent.values * latent.valid[..., None])[:, ~latent.pinned]
-        found.append(kept.flatten(1).float().cpu())
-    return torch.cat(found).numpy()
 
 
 @torch.no_grad()

@@ -16,9 +16,10 @@ class GroupLasso(nn.Module):
     linear and Gaussian, the expectation over codes is exact and nothing is drawn.
 
     What we could learn of SparseJEPA names these three terms (reconstruction, KL divergence, group lasso) but not what
-    the groups are: ours are D / G neighbouring numbers. Latents are first scaled to mean square 1 each, else the
-    penalty would be met by small ones. oi-VAE takes proximal steps, which give exact zeros; here the optimiser of the
-    whole system takes gradient steps, so :meth:`strengths` of what is left out are small, not 0.
+    the groups are: ours are D / G neighbouring numbers. Latents are first centred over the batch and scaled to mean
+    square 1 each: else those that are all the same, or small, would be best, as they need no codes. oi-VAE takes
+    proximal steps, which give exact zeros; here the optimiser of the whole system takes gradient steps, so
+    :meth:`strengths` of what is left out are small, not 0.
 
     Args:
         latent_dim: D.
@@ -31,7 +32,7 @@ class GroupLasso(nn.Module):
         ValueError: a latent that cannot be cut into the groups, and a negative weight or variance.
     """
 
-    smallest = 1e-8  # under the root of a norm, whose gradient at 0 is else no number
+    smallest = 1e-8  # under a root, whose gradient at 0 is else no number
 
     def __init__(self, latent_dim: int, num_groups: int, num_codes: int, sparsity: float = 3.0, noise: float = 0.1):
         super().__init__()
@@ -46,7 +47,7 @@ class GroupLasso(nn.Module):
 
     def forward(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents (M,D) -> scalar."""
-        latent = F.rms_norm(latent.float(), latent.shape[-1:], eps=1e-6)
+        latent = F.rms_norm(latent.float() - latent.float().mean(0), latent.shape[-1:], eps=1e-6)
         code, variance = self.code(latent).float(), self.log_variance.exp()
         # E |x - W z - b|^2 over z ~ N(code, variance)
         error = (self.groups(code).float() - latent).square().sum(-1).mean()

@@ -25,7 +25,7 @@ SYSTEMS = (
 )
 """Each with the data that its configuration names."""
 TABLES = ("breast_cancer", "wine", "diabetes")
-READERS = ("mlp_columns", "random_mlp_columns", "mlp_raw", "boosted_raw")
+READERS = ("mlp_features", "random_mlp_features", "mlp_raw", "boosted_raw")
 LEAST_RANKME = 2.0
 """Features of fewer dimensions than this have collapsed."""
 MOST_SECONDS = 1200.0
@@ -83,7 +83,7 @@ def run(command: str) -> None:
         rows = found["t_jepa" if table == TABLES[0] else f"t_jepa-{table}"]
         scores = {reader: [job[reader] for job in rows] for reader in READERS}
         figures |= {f"t_jepa_{table}_{reader}": mean_figure(values) for reader, values in scores.items()}
-        figures[f"t_jepa_{table}_over_boosted"] = paired_figure(scores["mlp_columns"], scores["boosted_raw"])
+        figures[f"t_jepa_{table}_over_boosted"] = paired_figure(scores["mlp_features"], scores["boosted_raw"])
     for name in ("s_jepa", "brain_jepa"):
         true, shuffled = ([job["probe"] for job in found[key]] for key in (name, f"{name}-shuffled"))
         figures[f"{name}_shuffled_probe"] = mean_figure(shuffled)

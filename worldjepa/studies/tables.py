@@ -18,7 +18,7 @@ PERCENT = (
         "_energy_excess_auc",
         "_energy_choice",
         "_intent_exact",
-        "_mlp_columns",
+        "_mlp_features",
         "_mlp_raw",
         "_boosted_raw",
     ),

@@ -16,7 +16,7 @@ from worldjepa.targets import FixedFeature, Target
 from worldjepa.tokens import batched_coords, mean_where, positions, take
 from worldjepa.types import Observation, SampleBatch, TokenSet
 
-POOLS = ("mean", "mean_max", "over_time", "pinned")
+POOLS = ("mean", "mean_max", "over_time", "flat", "pinned")
 
 
 class TokenModel(nn.Module):
@@ -28,7 +28,8 @@ class TokenModel(nn.Module):
         predictor: (context, coords (B,M,Q,C), valid (B,M,Q)) -> (B,M,Q,D); None where nothing is predicted from a part.
         pool: what stands for a whole sample: the ``mean`` of its tokens' latents, beside it their maximum
             (``mean_max``), means ``over_time``, the last coordinate, side by side for every band or channel that the
-            others name (as for M2D, arXiv:2210.14648), or the latents of the ``pinned`` tokens.
+            others name (as for M2D, arXiv:2210.14648), all tokens side by side (``flat``), zeros where one is missing,
+            or the latents of the ``pinned`` tokens.
         slices: name -> first number of a latent and the one after the last, such as ``{"what": (0, 48), "where": (48,
             64)}``, for regularizers and probes that look at a part; within the encoder's D.
 
@@ -41,7 +42,7 @@ class TokenModel(nn.Module):
         tokenizer: nn.Module,
         encoder: nn.Module,
         predictor: nn.Module | None = None,
-        pool: Literal["mean", "mean_max", "over_time", "pinned"] = "mean",
+        pool: Literal["mean", "mean_max", "over_time", "flat", "pinned"] = "mean",
         slices: Mapping[str, tuple[int, int]] | None = None,
     ):
         super().__init__()
@@ -75,7 +76,8 @@ class TokenModel(nn.Module):
             part: name of the slice of every latent that is wanted; None takes all of it.
 
         Raises:
-            ValueError: a mean over the time of tokens that have no other coordinate, or others for every sample.
+            ValueError: a mean over the time of tokens that have no other coordinate, and where a pool keeps tokens
+                apart, those that have other coordinates in every sample.
         """
         latent = self.encoder(self.tokenizer(observation))
         if part is not None:
@@ -86,6 +88,8 @@ class TokenModel(nn.Module):
         values = latent.values.float()
         if self.pool == "over_time":
             return _over_time(latent, values * counts, counts)
+        if self.pool == "flat":
+            return _flat(latent, values * counts)
         mean = mean_where(values, counts[..., 0])
         if self.pool == "mean":
             return mean
@@ -105,6 +109,16 @@ def _over_time(latent: TokenSet, values: Tensor, counts: Tensor) -> Tensor:
     shape = len(values), int(number.max()) + 1
     total = values.new_zeros(*shape, values.shape[2]).index_add(1, number, values)
     return (total / values.new_zeros(*shape, 1).index_add(1, number, counts.float()).clamp_min(1)).flatten(1)
+
+
+def _flat(latent: TokenSet, values: Tensor) -> Tensor:
+    """(B,P,D) -> (B,P * D), without pinned tokens."""
+    if latent.coords.dim() != 2:
+        raise ValueError(
+            "pool=flat needs tokens whose places all samples share, these have coordinates "
+            f"{tuple(latent.coords.shape)}; set pool=mean"
+        )
+    return values[:, ~latent.pinned].flatten(1)
 
 
 class MaskedJepa(nn.Module):

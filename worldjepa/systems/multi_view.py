@@ -46,7 +46,7 @@ class MultiView(nn.Module):
         if not 0 < weight < 1:
             raise ValueError(f"weight must be in (0, 1), got {weight}; without SIGReg all latents become one")
         self.model, self.views, self.sigreg, self.weight = model, views, sigreg, weight
-        if model.pool == "over_time":
+        if model.pool in ("over_time", "flat"):
             raise ValueError("views of a sample differ in their places: expected pool mean, mean_max or pinned")
         per_latent = {"mean": 1, "mean_max": 2, "pinned": model.tokenizer.num_pinned}[model.pool]
         self.projector = batchnorm_mlp(per_latent * model.encoder.latent_dim, list(projector))
