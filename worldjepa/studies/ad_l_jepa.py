@@ -23,7 +23,7 @@ from worldjepa.training import read_metrics
 
 SEEDS = (0, 1, 2)
 MORE_SEEDS = (3, 4)
-"""Of the latents alone, whose gains with few labels three seeds tell apart from nothing only where they are large."""
+"""Of the latents alone: with three seeds the interval of the gain with few labels, .05, reached from -.02 to .12."""
 FOLDER = Path("runs") / "study-ad_l_jepa"
 NUM_STREETS = 20
 """That each driver is judged on, others for each seed; nobody has learned from them."""

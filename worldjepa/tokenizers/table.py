@@ -15,8 +15,9 @@ class TableTokenizer(nn.Module):
     """``table`` -> one token per column, its coordinate the column's number from 0 (T-JEPA, arXiv:2410.05016).
 
     Every column has places of its own in the contents: a number's are its standardised value and a 1, a category's are
-    one-hot. So the encoder's one linear map of contents is a linear map with a bias for each column. A missing value
-    is a token that is not valid.
+    one-hot. So the encoder's one linear map of contents is a linear map with a bias for each column. As most of a
+    token's contents are zeros, they are scaled to a mean square around 1, as a standardised picture's patch has: else
+    which column it is would drown what stands in it. A missing value is a token that is not valid.
 
     Args:
         columns: name -> its categories in the order of their codes, or None for numbers; of all columns, in order.
@@ -41,6 +42,7 @@ class TableTokenizer(nn.Module):
         is_number = torch.tensor([categories is None for categories in columns.values()])
         sizes = torch.tensor([2 if categories is None else len(categories) for categories in columns.values()])
         self.token_dim = int(sizes.sum())
+        self.scale = self.token_dim**0.5
         first = sizes.cumsum(0) - sizes
         ones = F.one_hot(first + 1, self.token_dim).float() * is_number[:, None]
         ids = torch.cat([torch.full((num_pinned,), -1.0), torch.arange(float(len(columns)))])
@@ -87,7 +89,7 @@ class TableTokenizer(nn.Module):
             )
         place = self.first + code.masked_fill(self.is_number, 0)
         amount = ((table - self.mean) / self.std).where(self.is_number, torch.ones_like(table))
-        values = F.one_hot(place, self.token_dim) * amount[..., None] + self.ones
+        values = self.scale * (F.one_hot(place, self.token_dim) * amount[..., None] + self.ones)
         values = F.pad(values * valid[..., None], (0, 0, self.num_pinned, 0))
         valid = F.pad(valid, (self.num_pinned, 0), value=True)
         pinned = torch.arange(self.num_tokens, device=table.device) < self.num_pinned
