@@ -163,6 +163,12 @@ def scan_world(config: DictConfig):
     world = env_factory(config).build().unwrapped
     if not hasattr(world, "hits"):
         raise ValueError(f"model=ad_l_jepa learns from LiDAR sweeps, {config.env.id} shows none; use env=street")
+    shown, sensor = world.observation_space["sweep"].shape[:2], (config.sensor.beams, config.sensor.azimuths)
+    if shown != sensor:
+        raise ValueError(
+            f"{config.env.id} shows sweeps of {shown} rays, the model expects {sensor}; set sensor.beams and "
+            "sensor.azimuths"
+        )
     shares = list(config.scans.shares)
     if config.scans.num_train < 1 or config.scans.num_held_out < 1 or not all(0 < share <= 1 for share in shares):
         raise ValueError(

@@ -6,13 +6,15 @@ import base64
 import io
 from collections.abc import Callable
 from html import escape
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from worldjepa.evaluation.probes import is_angle, median_degrees, r2, rms_distance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # after Okabe & Ito, the blue lighter: apart with every common colour blindness, legible on white and on black
 PALETTE = ("#2B8CD6", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A200")
@@ -22,6 +24,13 @@ GRID = {LIGHT: "#e3e6eb", DARK: "#343a45"}
 
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 """Name -> (steps, values), both (n,)."""
+
+
+def blank(width: float, height: float) -> Figure:
+    """A figure to draw on; in inches."""
+    from matplotlib.figure import Figure  # here, for commands that draw nothing: it takes seconds
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def picture(draw: Callable[[str], Figure], alt: str) -> str:
@@ -86,7 +95,7 @@ def curves(
     """
 
     def draw(ink: str) -> Figure:
-        figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+        figure = blank(4.8, 3.0)
         axes = figure.subplots()
         for i, (name, (steps, values)) in enumerate(series.items()):
             colour = PALETTE[i % len(PALETTE)]
@@ -117,7 +126,7 @@ def probe_scatter(name: str, truth: np.ndarray, read: np.ndarray) -> Callable[[s
     explained = f"R² {r2(read, truth).mean():.2f}"
 
     def draw(ink: str) -> Figure:
-        figure = Figure(figsize=(3.7, 3.5), layout="constrained")
+        figure = blank(3.7, 3.5)
         axes = figure.subplots()
         if is_angle(name):
             true_degrees, read_degrees = degrees(truth), degrees(read)
@@ -159,9 +168,11 @@ def latent_map(name: str, places: np.ndarray, share: np.ndarray, target: np.ndar
     """
 
     def draw(ink: str) -> Figure:
-        figure = Figure(figsize=(4.1, 3.3), layout="constrained")
+        figure = blank(4.1, 3.3)
         axes, key = figure.subplots(1, 2, width_ratios=(1, 0.22))
         if is_angle(name):
+            import matplotlib
+
             turn = (degrees(target) + 180) / 360
             colours = matplotlib.colormaps["hsv"](turn)[:, :3] * 0.9
             ring = np.linspace(0, 2 * np.pi, 240, endpoint=False)
@@ -220,6 +231,8 @@ def _moving_average(values: np.ndarray) -> np.ndarray:
 
 
 def _figure_png(draw: Callable[[str], Figure], theme: str) -> str:
+    import matplotlib
+
     style = {
         "text.color": INK[theme],
         "axes.labelcolor": INK[theme],

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist, fmean, stdev
 
-from scipy.special import stdtrit
-
 
 def wilson(successes: int, num_trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a success rate: honest at 0 %, at 100 % and for few trials.
@@ -41,6 +39,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         raise ValueError(f"an interval of a mean needs at least 2 values, got {len(values)}; run more seeds")
     _check_confidence(confidence)
     mean = fmean(values)
+    from scipy.special import stdtrit  # here, for commands that measure nothing: it takes a second
+
     half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * stdev(values) / sqrt(len(values))
     return mean, mean - half, mean + half
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.frozen import COLLAPSED
 from worldjepa.evaluation.page import figure, section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS = {
     "probe": "the probe that counts",
@@ -78,7 +81,7 @@ def samples_section(measured: dict[str, float], pictures: dict[str, np.ndarray])
 
 def _spectrum(pictures: dict[str, np.ndarray]) -> Callable[[str], Figure]:
     def draw(ink: str) -> Figure:
-        drawing = Figure(figsize=(4.1, 3.3), layout="constrained")
+        drawing = charts.blank(4.1, 3.3)
         axes = drawing.subplots()
         for colour, (key, label) in zip(
             charts.PALETTE, {"eigenvalues": "this model", "random_eigenvalues": "untrained"}.items(), strict=False
@@ -97,7 +100,7 @@ def _spectrum(pictures: dict[str, np.ndarray]) -> Callable[[str], Figure]:
 
 def _map(pictures: dict[str, np.ndarray]) -> Callable[[str], Figure]:
     def draw(ink: str) -> Figure:
-        drawing = Figure(figsize=(4.1, 3.3), layout="constrained")
+        drawing = charts.blank(4.1, 3.3)
         axes = drawing.subplots()
         places, share, labels = pictures["places"], pictures["share"], pictures["labels"]
         classes = [] if labels.dtype.kind == "f" else list(np.unique(labels))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from worldjepa.evaluation import charts
 from worldjepa.evaluation.page import figure, section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LATENTS = ("encoder", "aggregate")
 
@@ -77,7 +80,7 @@ def _properties(measured: dict[str, float]) -> Callable[[str], Figure]:
     relations = sorted({key.removeprefix("r2/encoder/") for key in measured if key.startswith("r2/encoder/")})
 
     def draw(ink: str) -> Figure:
-        drawing = Figure(figsize=(4.2, 3.4), layout="constrained")
+        drawing = charts.blank(4.2, 3.4)
         axes = drawing.subplots()
         for i, name in enumerate(LATENTS):
             for relation, marker in zip(relations, "osD^v<>" * len(relations), strict=False):
@@ -96,7 +99,7 @@ def _properties(measured: dict[str, float]) -> Callable[[str], Figure]:
 
 def _growth(lengths: dict[int, float], encoder: float) -> Callable[[str], Figure]:
     def draw(ink: str) -> Figure:
-        drawing = Figure(figsize=(4.2, 3.4), layout="constrained")
+        drawing = charts.blank(4.2, 3.4)
         axes = drawing.subplots()
         axes.plot(list(lengths), list(lengths.values()), marker="o", color=charts.PALETTE[1], label="aggregate")
         axes.axhline(encoder, color=charts.PALETTE[0], linestyle="--", linewidth=1.2, label="encoder, one view")
@@ -114,7 +117,7 @@ def _paths(paths: dict[str, float]) -> Callable[[str], Figure]:
     relations = list(dict.fromkeys(key.split("/")[2] for key in paths))
 
     def draw(ink: str) -> Figure:
-        drawing = Figure(figsize=(4.2, 3.4), layout="constrained")
+        drawing = charts.blank(4.2, 3.4)
         axes, width = drawing.subplots(), 0.8 / len(given)
         for i, name in enumerate(given):
             places = np.arange(len(relations)) + (i - (len(given) - 1) / 2) * width
