@@ -9,10 +9,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from worldjepa.deep_linear import DeepLinear, DeepLinearJepa, DeepLinearMae, Mode, first_steps
-from worldjepa.evaluation.charts import PALETTE
+from worldjepa.evaluation.charts import PALETTE, blank
 
 MODES = {"λ 1, ρ 0.6": Mode(1.0, 0.6), "λ 0.8, ρ 1": Mode(0.8, 1.0)}
 DEPTHS = (1, 2, 3, 4)
@@ -26,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.seed < 0:
         parser.error(f"argument --seed: must be >= 0, got {args.seed}")
-    figure = Figure(figsize=(13, 5.6), layout="constrained")
+    figure = blank(13, 5.6)
     panels = figure.subplots(2, len(DEPTHS))
     print("halfway from the start to the limit, in learning rate x steps: measured (predicted); end: measured (limit)")
     for row, (name, theory_class) in zip(panels, {"JEPA": DeepLinearJepa, "MAE": DeepLinearMae}.items(), strict=True):

@@ -52,7 +52,7 @@ from worldjepa.evaluation.video import write_film
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
 from worldjepa.pretraining import build_samples_system, open_samples
-from worldjepa.runs import PROBE_SEEDS, env_factory
+from worldjepa.runs import PROBE_SEEDS, check_sensor, env_factory
 from worldjepa.sweeps import clouds_of
 from worldjepa.training import pick_device, read_metrics
 from worldjepa.voxels import voxelize
@@ -163,12 +163,7 @@ def scan_world(config: DictConfig):
     world = env_factory(config).build().unwrapped
     if not hasattr(world, "hits"):
         raise ValueError(f"model=ad_l_jepa learns from LiDAR sweeps, {config.env.id} shows none; use env=street")
-    shown, sensor = world.observation_space["sweep"].shape[:2], (config.sensor.beams, config.sensor.azimuths)
-    if shown != sensor:
-        raise ValueError(
-            f"{config.env.id} shows sweeps of {shown} rays, the model expects {sensor}; set sensor.beams and "
-            "sensor.azimuths"
-        )
+    check_sensor(config, world.observation_space["sweep"].shape)
     shares = list(config.scans.shares)
     if config.scans.num_train < 1 or config.scans.num_held_out < 1 or not all(0 < share <= 1 for share in shares):
         raise ValueError(

@@ -315,11 +315,29 @@ def check_driving(config: DictConfig) -> None:
             f"{', '.join(spec.fields)}, and observations are {', '.join(config.observations)}: give env=street without "
             "model=, it brings what it needs"
         )
-    sensor, step = (config.sensor.beams, config.sensor.azimuths), config.env.frameskip / spec.frame_rate
-    if spec.fields["sweep"].shape[:2] != sensor or abs(config.vehicle.step - step) > 1e-6:
+    check_sensor(config, spec.fields["sweep"].shape)
+    step = config.env.frameskip / spec.frame_rate
+    if abs(config.vehicle.step - step) > 1e-6:
         raise ValueError(
-            f"{spec.env_id} shows sweeps of {spec.fields['sweep'].shape[:2]} rays every {step:g} s, the model expects "
-            f"{sensor} every {config.vehicle.step:g} s; set sensor.beams, sensor.azimuths and vehicle.step"
+            f"{spec.env_id} shows a sweep every {step:g} s, the model expects one every {config.vehicle.step:g} s; set "
+            "vehicle.step"
+        )
+
+
+def check_sensor(config: DictConfig, sweep: tuple[int, ...]) -> None:
+    """Refuses an environment whose LiDAR is not the model's.
+
+    Args:
+        sweep: shape of its sweeps, (beams,azimuths,2).
+
+    Raises:
+        ValueError: other rays than the model expects.
+    """
+    sensor = config.sensor.beams, config.sensor.azimuths
+    if sweep[:2] != sensor:
+        raise ValueError(
+            f"{config.env.id} shows sweeps of {sweep[:2]} rays, the model expects {sensor}; set sensor.beams and "
+            "sensor.azimuths"
         )
 
 

@@ -6,6 +6,7 @@ network is up, and every network's course, is known.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -73,13 +74,11 @@ def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 1
     at_least("num_rois", num_rois, NUM_NETWORKS)
     at_least("num_samples", num_samples, 2)
     loadings = network_loadings(roi_places(num_rois))
-    courses, labels = [], []
-    for rng in sample_rngs(seed, count):
-        latents, label = _latents(rng, num_samples)
-        rois = loadings @ latents + NOISE * rng.standard_normal((num_rois, num_samples))
-        courses.append(rois.astype(np.float32))
-        labels.append(label)
-    return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
+
+    def course(latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return loadings @ latents + NOISE * rng.standard_normal((num_rois, num_samples))
+
+    return _courses(course, count, seed, num_samples)
 
 
 def load_rois(seed: int, num_rois: int, num_samples: int, num_train: int, num_held_out: int) -> tuple[Samples, Samples]:
@@ -163,13 +162,11 @@ def random_connected_rois(
     """
     at_least("num_samples", num_samples, 2)
     loadings, left = connectivity_networks(connectivity)
-    courses, labels = [], []
-    for rng in sample_rngs(seed, count):
-        latents, label = _latents(rng, num_samples)
-        noise = rng.standard_normal((left.shape[1], num_samples))
-        courses.append((loadings @ latents / np.sqrt(POWER) + left @ noise).astype(np.float32))
-        labels.append(label)
-    return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
+
+    def course(latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return loadings @ latents / np.sqrt(POWER) + left @ rng.standard_normal((left.shape[1], num_samples))
+
+    return _courses(course, count, seed, num_samples)
 
 
 def load_connected_rois(
@@ -258,6 +255,18 @@ def _varimax(loadings: np.ndarray) -> np.ndarray:
         if np.abs(turn - last).max() < 1e-9:
             break
     return loadings @ turn
+
+
+def _courses(
+    course: Callable[[np.ndarray, np.random.Generator], np.ndarray], count: int, seed: int, num_samples: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Samples and labels; ``course`` makes the regions' (R,T) from the networks' (6,T)."""
+    courses, labels = [], []
+    for rng in sample_rngs(seed, count):
+        latents, label = _latents(rng, num_samples)
+        courses.append(course(latents, rng).astype(np.float32))
+        labels.append(label)
+    return {"rois": torch.from_numpy(np.stack(courses))}, torch.tensor(labels)
 
 
 def _latents(rng: np.random.Generator, num_samples: int) -> tuple[np.ndarray, int]:

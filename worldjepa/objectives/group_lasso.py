@@ -32,7 +32,7 @@ class GroupLasso(nn.Module):
         ValueError: a latent that cannot be cut into the groups, and a negative weight or variance.
     """
 
-    smallest = 1e-8  # under a root, whose gradient at 0 is else no number
+    smallest = 1e-8  # under the root of a norm, whose gradient at 0 is else no number
 
     def __init__(self, latent_dim: int, num_groups: int, num_codes: int, sparsity: float = 3.0, noise: float = 0.1):
         super().__init__()
@@ -47,7 +47,8 @@ class GroupLasso(nn.Module):
 
     def forward(self, latent: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latents (M,D) -> scalar."""
-        latent = F.rms_norm(latent.float() - latent.float().mean(0), latent.shape[-1:], eps=1e-6)
+        latent = latent.float()
+        latent = F.rms_norm(latent - latent.mean(0), latent.shape[-1:], eps=1e-6)
         code, variance = self.code(latent).float(), self.log_variance.exp()
         # E |x - W z - b|^2 over z ~ N(code, variance)
         error = (self.groups(code).float() - latent).square().sum(-1).mean()

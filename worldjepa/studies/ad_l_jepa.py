@@ -17,7 +17,7 @@ from worldjepa.evaluation.bev import SCANS_FILE
 from worldjepa.evaluation.driving import RETURNS_FILE
 from worldjepa.files import in_data, write_text
 from worldjepa.runs import machine
-from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, run_script, spread_over
+from worldjepa.studies.jobs import collect_job, in_turns, pretrain_job, run_script, seconds_in_turns
 from worldjepa.studies.record import clear_figure, figure, mean_figure, paired_figure, write_result
 from worldjepa.training import read_metrics
 
@@ -54,7 +54,7 @@ def run(command: str, steps: int, driver_steps: int, world_steps: int) -> None:
     latents = [*(job["scans"] for job in drivers), *(done[f"latents {seed}"] for seed in MORE_SEEDS)]
     figures = _scan_figures(latents) | _drive_figures(drives)
     figures |= _speed_figures() | _fine_figures()
-    seconds = collected + spread_over([done[name]["seconds"] for name in jobs], num_at_once(len(jobs)))
+    seconds = collected + seconds_in_turns(done)
     figures["minutes"] = figure((seconds + time.monotonic() - began) / 60, None, 1, at_most=60)
     write_result("ad_l_jepa", command, machine(), (*SEEDS, *MORE_SEEDS), figures)
 
@@ -123,12 +123,11 @@ def _driver(seed: int, steps: int, driver_steps: int, ready: Event, alone: bool)
     words = ("policy=driver", *_common(seed, alone), f"policy.encoder.init={_scans(seed)}")
     seconds += _timed("train_policy", (*words, f"train.steps={driver_steps}", f"out={driver}"), driver, alone)
     # Judged before the expert was asked, too: what cloning demonstrations alone would give.
-    drives = {}
     for policy, beside in ((driver / "round-0", "[]"), (driver, "[blind,expert]")):
         words = ("policy=driver", f"policy.make.path={policy}", "measure=return", f"evaluation.beside={beside}")
         words = (*words, *_judged(seed, alone), f"out={policy}/judged")
         seconds += _timed("evaluate", words, policy / "judged", alone)
-        drives |= {"cloned" if beside == "[]" else who: one for who, one in _drives(policy / "judged").items()}
+    drives = _drives(driver / "judged") | {"cloned": _drives(driver / "round-0" / "judged")["driver"]}
     return {"scans": scans, "drives": drives, "seconds": seconds}
 
 

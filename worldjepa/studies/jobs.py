@@ -84,6 +84,11 @@ def spread_over(seconds: Sequence[float], num_cores: int) -> float:
     return max(busy)
 
 
+def seconds_in_turns(done: Mapping[str, Mapping[str, Any]]) -> float:
+    """s that :func:`in_turns` takes for jobs that returned the ``seconds`` of each, wherever and whenever they ran."""
+    return spread_over([job["seconds"] for job in done.values()], num_at_once(len(done)))
+
+
 def run_script(name: str, words: Sequence[str], log: Path, one_thread: bool = False) -> None:
     """Runs ``scripts/<name>.py``; what it says goes to ``<log>.log``.
 

@@ -19,7 +19,7 @@ from worldjepa.evaluation.flow import end_point_error, opencv_flow, warp_picture
 from worldjepa.evaluation.motion import MOTION_FILE, measure_carrying, measure_content
 from worldjepa.runs import env_factory, machine
 from worldjepa.studies.act_jepa import best_coverage, policy_job, solved_of
-from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, spread_over
+from worldjepa.studies.jobs import collect_job, in_turns, pretrain_job, seconds_in_turns
 from worldjepa.studies.pusht import planning_figures, run_seed
 from worldjepa.studies.record import figure, join_result, mean_figure, paired_figure, rate_figure
 from worldjepa.systems.mc_jepa import MotionModel
@@ -63,7 +63,7 @@ def run(command: str, steps: int) -> None:
     jobs = {name: [done[f"{name}-{seed}"] for seed in SEEDS] for name in METHODS}
     figures = _figures(jobs)
     figures["steps"] = figure(steps, None, len(SEEDS))
-    seconds = spread_over([job["seconds"] for job in done.values()], num_at_once(len(done)))
+    seconds = seconds_in_turns(done)
     figures["minutes"] = figure((collected + seconds) / 60, None, 1)
     join_result("mc_jepa", command, machine(), SEEDS, figures, TRANSFERRED)
 

@@ -15,7 +15,7 @@ from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
 from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.runs import machine
-from worldjepa.studies.jobs import collect_job, in_turns, num_at_once, pretrain_job, spread_over
+from worldjepa.studies.jobs import collect_job, in_turns, pretrain_job, seconds_in_turns
 from worldjepa.studies.pusht import planning_figures, run_seed
 from worldjepa.studies.record import figure, join_result, mean_figure, paired_figure
 
@@ -58,7 +58,7 @@ def run(command: str, steps: int) -> None:
     jobs = {name: [done[f"{name}-{seed}"] for seed in seeds[name]] for name in METHODS}
     figures = _figures(jobs)
     figures["steps"] = figure(steps, None, len(SEEDS))
-    seconds = spread_over([job["seconds"] for job in done.values()], num_at_once(len(done)))
+    seconds = seconds_in_turns(done)
     minutes = (collected + seconds) / 60
     figures["minutes"] = figure(minutes, None, 1, at_most=60)
     figures["render_cache_views_per_s"] = mean_figure(_cached_views_per_s(FOLDER / "store"), at_least=1000)

@@ -14,7 +14,7 @@ from typing import Any
 from worldjepa.datasets.recorded_sounds import find_fsdd
 from worldjepa.evaluation.frozen import SAMPLES_FILE
 from worldjepa.runs import machine
-from worldjepa.studies.jobs import in_turns, num_at_once, pretrain_job, spread_over
+from worldjepa.studies.jobs import in_turns, pretrain_job, seconds_in_turns
 from worldjepa.studies.record import figure, gain_figure, mean_figure, paired_figure, write_result
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -88,7 +88,7 @@ def run(command: str) -> None:
         true, shuffled = ([job["probe"] for job in found[key]] for key in (name, f"{name}-shuffled"))
         figures[f"{name}_shuffled_probe"] = mean_figure(shuffled)
         figures[f"{name}_over_shuffled_bound"] = gain_figure(true, shuffled)
-    seconds = spread_over([job["seconds"] for job in jobs.values()], num_at_once(len(jobs)))
+    seconds = seconds_in_turns(jobs)
     figures["minutes"] = figure(seconds / 60, None, 1, at_most=90)
     write_result("static", command, machine(), SEEDS, figures)
 

@@ -46,10 +46,10 @@ class MultiView(nn.Module):
         if not 0 < weight < 1:
             raise ValueError(f"weight must be in (0, 1), got {weight}; without SIGReg all latents become one")
         self.model, self.views, self.sigreg, self.weight = model, views, sigreg, weight
-        if model.pool in ("over_time", "flat"):
+        per_latent = {"mean": 1, "mean_max": 2, "pinned": model.tokenizer.num_pinned}
+        if model.pool not in per_latent:
             raise ValueError("views of a sample differ in their places: expected pool mean, mean_max or pinned")
-        per_latent = {"mean": 1, "mean_max": 2, "pinned": model.tokenizer.num_pinned}[model.pool]
-        self.projector = batchnorm_mlp(per_latent * model.encoder.latent_dim, list(projector))
+        self.projector = batchnorm_mlp(per_latent[model.pool] * model.encoder.latent_dim, list(projector))
 
     def forward(self, batch: SampleBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Name -> scalar: ``prediction``, ``sigreg``, the weighted ``total``, and ``mean_latent``, what predicting the

@@ -42,7 +42,6 @@ class TableTokenizer(nn.Module):
         is_number = torch.tensor([categories is None for categories in columns.values()])
         sizes = torch.tensor([2 if categories is None else len(categories) for categories in columns.values()])
         self.token_dim = int(sizes.sum())
-        self.scale = self.token_dim**0.5
         first = sizes.cumsum(0) - sizes
         ones = F.one_hot(first + 1, self.token_dim).float() * is_number[:, None]
         ids = torch.cat([torch.full((num_pinned,), -1.0), torch.arange(float(len(columns)))])
@@ -89,7 +88,7 @@ class TableTokenizer(nn.Module):
             )
         place = self.first + code.masked_fill(self.is_number, 0)
         amount = ((table - self.mean) / self.std).where(self.is_number, torch.ones_like(table))
-        values = self.scale * (F.one_hot(place, self.token_dim) * amount[..., None] + self.ones)
+        values = self.token_dim**0.5 * (F.one_hot(place, self.token_dim) * amount[..., None] + self.ones)
         values = F.pad(values * valid[..., None], (0, 0, self.num_pinned, 0))
         valid = F.pad(valid, (self.num_pinned, 0), value=True)
         pinned = torch.arange(self.num_tokens, device=table.device) < self.num_pinned
