@@ -128,25 +128,25 @@ def test_features_leave_out_padding_and_pinned_tokens():
     assert torch.allclose(whole.model.features({"pixels": pixels}), latent[:, 0], atol=1e-6)
 
 
-def test_features_over_time_keep_places_apart():
+def test_features_over_the_last_coordinate_keep_the_others_apart():
     """Rows are places here and columns times."""
     whole, pixels = system(num_pinned=1), pictures()
-    whole.model.pool = "over_time"
+    whole.model.pool = "over_last"
     latent = whole.model.encoder(whole.model.tokenizer({"pixels": pixels}))
     rows = latent.coords[1:, 0].unique()
     expected = [latent.values[:, 1:][:, latent.coords[1:, 0] == row].mean(1) for row in rows]
     assert torch.allclose(whole.model.features({"pixels": pixels}), torch.cat(expected, 1), atol=1e-6)
     one = replace(latent, coords=latent.coords[:, :1])
     whole.model.encoder.forward = lambda tokens: one
-    with pytest.raises(ValueError, match="pool=over_time needs tokens with a place and a time"):
+    with pytest.raises(ValueError, match="pool=over_last needs tokens with two coordinates or more"):
         whole.model.features({"pixels": pixels})
 
 
-def test_features_over_time_leave_out_padding():
+def test_features_over_the_last_coordinate_leave_out_padding():
     latent = torch.tensor([[[1.0], [3.0], [5.0], [7.0]]])
     coords = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     valid, pinned = torch.tensor([[True, True, True, False]]), torch.zeros(4, dtype=torch.bool)
-    model = TokenModel(lambda obs: TokenSet(latent, coords, valid, pinned), torch.nn.Identity(), pool="over_time")
+    model = TokenModel(lambda obs: TokenSet(latent, coords, valid, pinned), torch.nn.Identity(), pool="over_last")
     assert model.features({}).tolist() == [[2.0, 5.0]]
 
 
@@ -161,7 +161,7 @@ def test_flat_features_are_all_tokens_side_by_side():
 
 
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, over_time, flat, pinned, got 'max'"):
+    with pytest.raises(ValueError, match="pool must be one of mean, mean_max, over_last, flat, pinned, got 'max'"):
         TokenModel(None, None, pool="max")
     whole = system()
     with pytest.raises(ValueError, match="give every regularizer one weight"):

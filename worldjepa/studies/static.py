@@ -24,7 +24,7 @@ SYSTEMS = (
     *("sar_jepa", "ui_jepa", "ti_jepa", "dseq_jepa", "sparse_jepa", "lejepa_crops"),
 )
 """Each with the data that its configuration names."""
-TABLES = ("breast_cancer", "wine", "diabetes")
+TABLES = ("diabetes", "breast_cancer", "wine")
 READERS = ("mlp_features", "random_mlp_features", "mlp_raw", "boosted_raw")
 LEAST_RANKME = 2.0
 """Features of fewer dimensions than this have collapsed."""

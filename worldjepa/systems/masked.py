@@ -16,7 +16,7 @@ from worldjepa.targets import FixedFeature, Target
 from worldjepa.tokens import batched_coords, mean_where, positions, take
 from worldjepa.types import Observation, SampleBatch, TokenSet
 
-POOLS = ("mean", "mean_max", "over_time", "flat", "pinned")
+POOLS = ("mean", "mean_max", "over_last", "flat", "pinned")
 
 
 class TokenModel(nn.Module):
@@ -27,9 +27,10 @@ class TokenModel(nn.Module):
         encoder: (TokenSet, keep) -> TokenSet of latents, such as :class:`worldjepa.encoders.vit.Vit`.
         predictor: (context, coords (B,M,Q,C), valid (B,M,Q)) -> (B,M,Q,D); None where nothing is predicted from a part.
         pool: what stands for a whole sample: the ``mean`` of its tokens' latents, beside it their maximum
-            (``mean_max``), means ``over_time``, the last coordinate, side by side for every band or channel that the
-            others name (as for M2D, arXiv:2210.14648), all tokens side by side (``flat``), zeros where one is missing,
-            or the latents of the ``pinned`` tokens.
+            (``mean_max``), means ``over_last``, the last coordinate, side by side for every combination of the others
+            (where the last is time, for every band or channel, as for M2D, arXiv:2210.14648; of a video for every time
+            and row), all tokens side by side (``flat``), zeros where one is missing, or the latents of the ``pinned``
+            tokens.
         slices: name -> first number of a latent and the one after the last, such as ``{"what": (0, 48), "where": (48,
             64)}``, for regularizers and probes that look at a part; within the encoder's D.
 
@@ -42,7 +43,7 @@ class TokenModel(nn.Module):
         tokenizer: nn.Module,
         encoder: nn.Module,
         predictor: nn.Module | None = None,
-        pool: Literal["mean", "mean_max", "over_time", "flat", "pinned"] = "mean",
+        pool: Literal["mean", "mean_max", "over_last", "flat", "pinned"] = "mean",
         slices: Mapping[str, tuple[int, int]] | None = None,
     ):
         super().__init__()
@@ -86,8 +87,8 @@ class TokenModel(nn.Module):
             return latent.values[:, latent.pinned].flatten(1).float()
         counts = (latent.valid & ~latent.pinned)[..., None]
         values = latent.values.float()
-        if self.pool == "over_time":
-            return _over_time(latent, values * counts, counts)
+        if self.pool == "over_last":
+            return _over_last(latent, values * counts, counts)
         if self.pool == "flat":
             return _flat(latent, values * counts)
         mean = mean_where(values, counts[..., 0])
@@ -96,11 +97,11 @@ class TokenModel(nn.Module):
         return torch.cat([mean, values.masked_fill(~counts, -torch.inf).amax(1)], -1)
 
 
-def _over_time(latent: TokenSet, values: Tensor, counts: Tensor) -> Tensor:
+def _over_last(latent: TokenSet, values: Tensor, counts: Tensor) -> Tensor:
     """(B,P,D), counts (B,P,1) -> means (B,places * D) of the tokens that differ in the last coordinate alone."""
     if latent.coords.dim() != 2 or latent.coords.shape[1] < 2:
         raise ValueError(
-            "pool=over_time needs tokens with a place and a time that all samples share, these have coordinates "
+            "pool=over_last needs tokens with two coordinates or more that all samples share, these have coordinates "
             f"{tuple(latent.coords.shape)}; set pool=mean"
         )
     coords = latent.coords[~latent.pinned, :-1]
