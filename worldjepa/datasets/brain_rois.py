@@ -1,7 +1,7 @@
 """Courses of brain regions (ROIs) driven by a few networks that lie smoothly over the cortex, and gradients of it.
 
-The cortex is the unit sphere, its regions spread evenly over it; or it is known by a measured connectivity alone. Which
-network is up, and every network's course, is known.
+The cortex is the unit sphere, its regions spread evenly over it; or it is known by a measured connectivity alone. In
+every sample a task, a block at some time, raises or lowers one network. Which, and every network's course, is known.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch import Tensor
 from worldjepa.datasets.numbered import at_least, sample_rng, sample_rngs
 from worldjepa.datasets.samples import Samples, generated
 
-NUM_NETWORKS = 6  # and classes: which network is up
+NUM_NETWORKS = 6
 WIDTH = 0.6  # of a network's loading around its middle, radii of the sphere
 MEMORY = 0.8  # correlation of a network's course from one volume to the next, about that of BOLD at 1 Hz
-UP = 2.0  # times the others' rms has the network that is up
-POWER = 1 + (UP**2 - 1) / NUM_NETWORKS  # mean square of a network's course, which is up in one of six samples
+BLOCK = 0.5  # of a course is the task
+CHANGE = 1.5  # by so many of a network's rms at rest the task raises or lowers it
+POWER = 1 + BLOCK * CHANGE**2 / NUM_NETWORKS  # mean square of a network's course; the task is its own in one of six
 NOISE = 0.5  # rms of a region's own, of a network's rms
-NETWORK_NAMES = tuple(f"network {number}" for number in range(NUM_NETWORKS))
+TASK_NAMES = tuple(f"network {number} {way}" for way in ("up", "down") for number in range(NUM_NETWORKS))
 """What the labels 0, 1, ... stand for."""
 
 
@@ -46,7 +47,7 @@ def network_loadings(places: np.ndarray) -> np.ndarray:
 
 
 def latents_of_sample(seed: int, number: int, num_samples: int = 128) -> tuple[np.ndarray, int]:
-    """The truth behind sample ``number`` of :func:`random_rois`: courses (6,T) of the networks, and which is up.
+    """The truth behind sample ``number`` of :func:`random_rois`: courses (6,T) of the networks, and the task.
 
     Raises:
         ValueError: a seed, number or size that cannot be.
@@ -65,8 +66,8 @@ def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 1
         num_samples: T volumes, >= 2.
 
     Returns:
-        - ``rois`` float32 (N,R,T), in units of the rms of a network that is not up.
-        - labels int64 (N,), the network that is up, 0..5.
+        - ``rois`` float32 (N,R,T), in units of a network's rms at rest.
+        - labels int64 (N,), 0..11, indices into ``TASK_NAMES``: which network the task raises, or lowers.
 
     Raises:
         ValueError: a size or seed that cannot be.
@@ -82,9 +83,9 @@ def random_rois(count: int, seed: int, num_rois: int = 100, num_samples: int = 1
 
 
 def load_rois(seed: int, num_rois: int, num_samples: int, num_train: int, num_held_out: int) -> tuple[Samples, Samples]:
-    """(train, held_out) of :func:`random_rois`; which network is up is the label."""
+    """(train, held_out) of :func:`random_rois`; the task is the label."""
     make = partial(random_rois, num_rois=num_rois, num_samples=num_samples)
-    return generated(make, seed, num_train, num_held_out, NETWORK_NAMES)
+    return generated(make, seed, num_train, num_held_out, TASK_NAMES)
 
 
 def generated_connectivity(num_rois: int) -> np.ndarray:
@@ -155,7 +156,7 @@ def random_connected_rois(
 
     Returns:
         - ``rois`` float32 (N,R,T), of rms 1 over all samples.
-        - labels int64 (N,), the network that is up, 0..5.
+        - labels int64 (N,), see :func:`random_rois`.
 
     Raises:
         ValueError: a size or seed that cannot be, and see :func:`connectivity_networks`.
@@ -172,9 +173,9 @@ def random_connected_rois(
 def load_connected_rois(
     seed: int, connectivity: np.ndarray, num_samples: int, num_train: int, num_held_out: int
 ) -> tuple[Samples, Samples]:
-    """(train, held_out) of :func:`random_connected_rois`; which network is up is the label."""
+    """(train, held_out) of :func:`random_connected_rois`; the task is the label."""
     make = partial(random_connected_rois, connectivity, num_samples=num_samples)
-    return generated(make, seed, num_train, num_held_out, NETWORK_NAMES)
+    return generated(make, seed, num_train, num_held_out, TASK_NAMES)
 
 
 def gradient_table(
@@ -270,9 +271,12 @@ def _courses(
 
 
 def _latents(rng: np.random.Generator, num_samples: int) -> tuple[np.ndarray, int]:
-    label = int(rng.integers(NUM_NETWORKS))
+    label = int(rng.integers(len(TASK_NAMES)))
     latents = rng.standard_normal((NUM_NETWORKS, num_samples))
     for step in range(1, num_samples):
         latents[:, step] = MEMORY * latents[:, step - 1] + np.sqrt(1 - MEMORY**2) * latents[:, step]
-    latents[label] *= UP
+    down, network = divmod(label, NUM_NETWORKS)
+    length = round(BLOCK * num_samples)
+    start = rng.integers(num_samples - length + 1)
+    latents[network, start : start + length] += -CHANGE if down else CHANGE
     return latents, label

@@ -54,7 +54,7 @@ def run(command: str) -> None:
     kinds |= {f"t_jepa-{table}": ("model=t_jepa", f"data={table}") for table in TABLES[1:]}
     try:
         find_fsdd()
-        kinds["a_jepa-fsdd"] = ("model=a_jepa", "data=fsdd")
+        kinds["a_jepa-fsdd"] = ("model=a_jepa", "data=fsdd", "pool=over_last")
     except ValueError as error:
         print(f"without spoken digits: {error}", flush=True)
     # The electrodes' places and the regions' gradients shuffled: what knowing them is worth.
