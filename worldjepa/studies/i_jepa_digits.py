@@ -23,7 +23,7 @@ def run(seeds: Sequence[int] = (0, 1, 2, 3, 4)) -> dict[str, dict]:
     Returns:
         figures by name, in the form of :mod:`worldjepa.studies.record`. Accuracies and gains are shares in [0, 1].
     """
-    words = ("model=i_jepa", "data=digits", "pool=mean")
+    words = ("model=i_jepa", "data=digits", "pool=mean", "train.steps=3000")
     jobs = in_turns(
         {
             str(seed): partial(pretrain_job, FOLDER / f"seed-{seed}", (*words, f"seed={seed}"), SAMPLES_FILE)
