@@ -147,6 +147,7 @@ DEVIATIONS: dict[tuple[str, str], tuple[Any, str]] = {
         "within the published range, .02 to .05",
     ),
     ("lejepa", "train.clip_frames"): (2, "an environment shows pairs"),
+    ("brain_jepa", "data.gradients.num_gradients"): (12, "published of 450 regions; here are 24"),
     ("sie", "objective.weights.one_step"): (25.0, "VICReg's own weights, which the baselines share"),
     ("sie", "objective.terms.vicreg.variance"): (25.0, "VICReg's own weights, which the baselines share"),
 }
