@@ -64,3 +64,14 @@ def test_a_repeated_command_trains_nothing_and_another_setting_is_another_run(ru
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"train.steps must be > 0, got 0"):
         LoopSettings(steps=0, seed=0)
+
+
+@pytest.mark.slow
+def test_learning_beats_the_mean_latent_and_keeps_the_rank(tmp_path):
+    done = pretrain(tmp_path, "train.steps=600", "train.num_evaluations=6", "train.log_every=20")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "samples.json").read_text())
+    assert found["loss_over_mean_latent"] < 0.8  # about 0.5
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    ranks = [row["eval/rankme"] for row in rows if "eval/rankme" in row]
+    assert len(ranks) == 6 and min(ranks) > 2 and ranks[-1] > 1.2 * found["random_rankme"]

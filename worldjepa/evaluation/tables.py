@@ -10,7 +10,6 @@ from worldjepa.evaluation.frozen import encode_samples
 from worldjepa.systems.masked import TokenModel
 from worldjepa.types import Observation
 
-FOLDS = 3
 WEIGHT_DECAYS = (0.01, 1.0, 10.0)
 """Of the MLP (scikit-learn's ``alpha``), the best of which is found by cross-validation among the rows to learn from:
 without much of it, one that reads diabetes' 10 columns fits noise, and with much of it none knows a product."""
@@ -64,9 +63,8 @@ def _mlp(quantity: bool, hidden: int, seed: int):
 
     kind = MLPRegressor if quantity else MLPClassifier
     mlp = kind(hidden_layer_sizes=(hidden,), max_iter=2000, random_state=seed)
-    reader = GridSearchCV(
-        Pipeline([("scaler", StandardScaler()), ("mlp", mlp)]), {"mlp__alpha": WEIGHT_DECAYS}, cv=FOLDS
-    )
+    scaled = Pipeline([("scaler", StandardScaler()), ("mlp", mlp)])
+    reader = GridSearchCV(scaled, {"mlp__alpha": WEIGHT_DECAYS}, cv=3)
     # A quantity is standardised too: the settings are made for outputs around 1.
     return TransformedTargetRegressor(reader, transformer=StandardScaler()) if quantity else reader
 
