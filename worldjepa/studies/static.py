@@ -62,7 +62,12 @@ def run(command: str) -> None:
     kinds["brain_jepa-shuffled"] = ("model=brain_jepa", "data.gradients.shuffle_seed=0")
     jobs = in_turns(
         {
-            f"{name}-{seed}": partial(pretrain_job, FOLDER / f"{name}-{seed}", (*words, f"seed={seed}"), SAMPLES_FILE)
+            f"{name}-{seed}": partial(
+                pretrain_job,
+                FOLDER / f"{name}-{seed}",
+                (*words, f"seed={seed}", "train.num_evaluations=0"),  # what is measured in the end is all that counts
+                SAMPLES_FILE,
+            )
             for name, words in kinds.items()
             for seed in SEEDS
         }
