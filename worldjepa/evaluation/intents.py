@@ -134,7 +134,7 @@ def measure_intents(
     batch_size: int = 64,
     learning_rate: float = 1e-3,
 ) -> dict[str, float]:
-    """How well a decoder on frozen latents names the sentences of clips that it has not seen.
+    """How well a decoder on frozen, standardised latents names the sentences of clips that it has not seen.
 
     Args:
         model, untrained: after and before its training; they stay as they are.
@@ -161,8 +161,12 @@ def measure_intents(
     found = {}
     for prefix, one in (("", model), ("random_", untrained)):
         settings = (num_words, seed, width, depth, steps, batch_size, learning_rate, device)
-        decoder = train_decoder(*encode_tokens(one, train.observation), sentences, *settings)
-        parts = zip(*(x.split(BATCH) for x in encode_tokens(one, held_out.observation)), strict=True)
+        latents, valid = encode_tokens(one, train.observation)
+        # As a probe's: a trained encoder's numbers differ in size, an untrained one's do not.
+        mean, std = latents[valid].mean(0), latents[valid].std(0).clamp_min(1e-6)
+        decoder = train_decoder((latents - mean) / std, valid, sentences, *settings)
+        latents, valid = encode_tokens(one, held_out.observation)
+        parts = zip(((latents - mean) / std).split(BATCH), valid.split(BATCH), strict=True)
         named = torch.cat([decoder.name(x.to(device), valid.to(device)).cpu() for x, valid in parts])
         found[f"{prefix}intent_exact"], found[f"{prefix}intent_words"] = sentence_scores(named, wanted)
     kinds, counts = sentences.unique(dim=0, return_counts=True)
