@@ -57,6 +57,9 @@ def run(config: DictConfig, folder: Path) -> None:
     if config.measure not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join(MEASURES)}, got {config.measure!r}")
     if learned_from_samples(config):
+        asked = [word for word in HydraConfig.get().overrides.task if not word.startswith(("run=", "probing."))]
+        if asked:
+            raise ValueError(f"{config.run} learned from samples and is probed; that is not changed by {asked[0]}")
         print(probe_run(Path(config.run), config))
         return
     name, judged = config.policy.name, judged_config(config)

@@ -13,6 +13,7 @@ from pathlib import Path
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
+from omegaconf.errors import InterpolationKeyError
 
 from worldjepa.config import RUN_SCHEMA, LoopSettings, TrainSettings, checked_main
 from worldjepa.evaluation.bev import SCANS_FILE
@@ -58,6 +59,9 @@ def main(config: DictConfig) -> None:
             "pretrain_motion": run_motion,
             "pretrain_scans": run_scans,
         }[CONFIG](config)
+    except InterpolationKeyError as error:
+        key = str(error).splitlines()[0].removeprefix("Interpolation key ").removesuffix(" not found")
+        sys.exit(f"error: the model asks for {key}, which its data do not have; choose data= of its kind")
     except (ValueError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     except (Interrupted, KeyboardInterrupt) as stop:

@@ -1,9 +1,11 @@
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,11 +19,15 @@ ROOT = Path(__file__).parents[1]
 SHORT = ("model=i_jepa", "data=digits", "train.steps=8", "train.log_every=2", "train.num_evaluations=2")
 
 
-def pretrain(folder, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/pretrain.py", *SHORT, *words, f"run_dir={folder}"]
+def script(name: str, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"scripts/{name}.py", *words]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300
     )
+
+
+def pretrain(folder, *words: str) -> subprocess.CompletedProcess:
+    return script("pretrain", *SHORT, *words, f"run_dir={folder}")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,45 @@ def test_a_repeated_command_trains_nothing_and_another_setting_is_another_run(ru
     assert (run / "model.safetensors").stat().st_mtime_ns == before
     refused = pretrain(run, "encoder.width=32")
     assert refused.returncode != 0 and "encoder.width: 64 there, 32 asked" in refused.stderr
+
+
+def test_all_probes_are_measured_afterwards_and_what_they_do_not_know_is_refused(run):
+    refused = script("evaluate", f"run={run}", "evaluation.pairs=3")
+    assert refused.returncode != 0 and "that is not changed by evaluation.pairs=3" in refused.stderr
+    done = script("evaluate", f"run={run}", "probing.finetuning.steps=2")
+    assert done.returncode == 0, done.stderr
+    assert {"svm", "linear", "finetuned", "scratch"} <= set(json.loads((run / "samples.json").read_text()))
+
+
+def test_pictures_without_classes_are_learned_from(tmp_path):
+    import cv2
+
+    folder = tmp_path / "pictures" / "all"
+    folder.mkdir(parents=True)
+    for index, picture in enumerate(np.random.default_rng(0).integers(0, 256, (20, 9, 9), dtype=np.uint8)):
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    words = ("data=image_folder", f"data.source.folder={folder.parent}", "data.image_size=8", "data.patch_size=2")
+    done = pretrain(tmp_path / "run", *words, "data.channels=1")
+    assert done.returncode == 0, done.stderr
+    assert "all samples are of one class" in done.stdout
+    found = json.loads((tmp_path / "run" / "samples.json").read_text())
+    assert math.isnan(found["probe"]) and found["rankme"] > 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ("model=point_jepa",),
+            "model=point_jepa learns from points, data=digits has pixels",
+        ),
+        (("model=a_jepa",), "the model asks for 'data.rate', which its data do not have"),
+    ],
+)
+def test_data_of_another_kind_is_refused(tmp_path, words, complaint):
+    refused = pretrain(tmp_path, *words)
+    assert refused.returncode != 0 and refused.stderr.startswith("error: ") and complaint in refused.stderr
+    assert "choose data= of its kind" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_settings_out_of_range_are_refused():

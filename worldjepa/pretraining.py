@@ -41,6 +41,9 @@ def open_samples(config: DictConfig) -> tuple[Samples, Samples]:
 def _opened(source: str, seed: int) -> tuple[Samples, Samples]:
     """Once per process: a run looks at its samples before, in and after training, and some take long to make."""
     train_samples, held_out = build(OmegaConf.create(source), seed=seed)
+    labels = train_samples.labels
+    if not labels.is_floating_point() and len(labels.unique()) < 2 and PartialState().is_main_process:
+        print("all samples are of one class: features are learned, and probes, with nothing to tell apart, give nan")
     return train_samples, held_out
 
 
@@ -58,6 +61,11 @@ def build_samples_system(config: DictConfig, samples: Samples) -> nn.Module:
     """
     torch.manual_seed(config.train.seed)
     model = make_token_model(config)
+    if not set(model.tokenizer.takes) <= set(samples.observation):
+        raise ValueError(
+            f"model={config.method} learns from {' and '.join(model.tokenizer.takes)}, data={config.data.name} has "
+            f"{' and '.join(samples.observation)}; choose data= of its kind"
+        )
     if hasattr(model.tokenizer, "fit"):
         model.tokenizer.fit(samples.observation)
     return build(config.system, model=model)

@@ -67,7 +67,7 @@ from worldjepa.training import is_trained, launch, num_cores, pick_device, pick_
 from worldjepa.types import EnvSpec
 
 # What a run may change between one sitting and the next: everything else makes it another run.
-JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans", "probing")
+JUDGING = ("evaluation", "planner", "planning", "cost", "views", "motion", "scans", "probing", "measures")
 CHANGEABLE = (*JUDGING, "train.checkpoint_seconds", "train.log_every", "train.trackers", "collection_workers")
 MINIMUM_DISK_GB = 0.5
 PLANNING_FILE = "planning.json"

@@ -85,6 +85,9 @@ def test_files_that_are_no_such_sound_are_named(tmp_path):
     soundfile.write(broken, np.zeros(0, np.float32), 16000)
     with pytest.raises(ValueError, match=r"broken\.wav: is empty"):
         load_wav_folder(seed=0, folder=tmp_path)
+    soundfile.write(broken, np.where(np.arange(100) == 7, np.nan, tone(100)), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"broken\.wav: holds numbers that are not finite"):
+        load_wav_folder(seed=0, folder=tmp_path)
     soundfile.write(broken, tone(100), 44100)
     with pytest.raises(ValueError, match=r"broken\.wav: expected 16000 samples per second, got 44100"):
         load_wav_folder(seed=0, folder=tmp_path)

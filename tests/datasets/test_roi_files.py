@@ -91,6 +91,9 @@ def test_files_that_cannot_be_read_are_named(folder):
     (folder / "sub-01.csv").write_text("1,2,3\n4,inf,6\n")
     with pytest.raises(ValueError, match=r"sub-01.csv: holds infinite"):
         load(folder)
+    (folder / "sub-01.csv").write_text("nan,nan,nan\nnan,nan,nan\n")
+    with pytest.raises(ValueError, match=r"sub-01.csv: every region is missing; leave the subject out"):
+        load(folder)
     (folder / "sub-01.csv").write_text("")
     with pytest.raises(ValueError, match=r"sub-01.csv"):
         load(folder)

@@ -107,6 +107,13 @@ def test_nearest_neighbours_are_twenty_by_the_cosine_of_standardised_features():
     assert probe_score("knn", *halves(features, labels)) == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_few_samples_are_read_and_one_class_tells_nothing():
+    features = torch.eye(4)
+    for labels in (torch.tensor([0, 1, 2, 3]), torch.tensor([0, 0, 0, 1])):
+        assert probe_score("svm", features, labels, features, labels) >= 0.75
+    assert math.isnan(probe_score("linear", features, torch.ones(4, dtype=torch.int64), features, labels))
+
+
 def test_an_unknown_probe_and_features_that_are_no_numbers_are_refused():
     features, _, labels = classes()
     with pytest.raises(ValueError, match="probe must be one of linear, svm, knn, got 'forest'"):

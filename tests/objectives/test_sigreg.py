@@ -37,6 +37,16 @@ def test_matches_the_definition_written_out():
     assert sigreg(x, generator(2)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_expected_score_of_gaussian_latents():
+    """Of n samples of a normal distribution, E|phi_n - phi|^2 = (1 - exp(-t^2)) / n."""
+    t = torch.linspace(0, 3, 17, dtype=torch.float64)
+    expected = 2 * torch.trapezoid((1 - torch.exp(-t.square())) * torch.exp(-t.square() / 2), t)
+    assert expected.item() == pytest.approx(GAUSSIAN_MEAN, abs=1e-4)
+    sigreg = SigReg()
+    weights, knots = sigreg.weights.double(), sigreg.knots.double()
+    assert (weights * (1 - torch.exp(-knots.square()))).sum().item() == pytest.approx(GAUSSIAN_MEAN, abs=1e-4)
+
+
 def test_groups_are_judged_apart():
     sigreg = SigReg(num_directions=9)
     a, b = torch.randn(13, 4, generator=generator(1)), 3 * torch.randn(13, 4, generator=generator(2))

@@ -91,6 +91,9 @@ def test_refusals_name_the_setting():
         curriculum(start=2)
     with pytest.raises(ValueError, match=r"target_scale must be 0 < low <= high <= 1"):
         Bands(target_scale=(0.2, 0.1))
+    for name in ("min_keep", "num_targets"):
+        with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
+            Bands(**{name: 0})
     with pytest.raises(ValueError, match=r"min_keep \(104\)"):
         draw(Bands(min_keep=104), spectrogram([COLUMNS]))
     places = torch.zeros(2, 5, 3)

@@ -77,3 +77,6 @@ def test_impossible_masks_are_refused():
         draw(MultiBlock(min_keep=168), grid(batch=2))
     with pytest.raises(ValueError, match="target_scale must be"):
         MultiBlock(target_scale=(0.2, 1.5))
+    for name in ("min_keep", "num_targets"):
+        with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
+            MultiBlock(**{name: 0})

@@ -75,6 +75,8 @@ def test_impossible_masks_are_refused():
         draw(Tubes(min_keep=360), grid(2))
     with pytest.raises(ValueError, match=r"area in \(0, 1\), got \(\(2, 1.5\),\)"):
         Tubes([(2, 1.5)])
+    with pytest.raises(ValueError, match="min_keep must be >= 1, got 0"):
+        Tubes(min_keep=0)
     flat = grid()
     with pytest.raises(ValueError, match=r"shared coords \(P,3\) of time, row and column, got \(360, 2\)"):
         draw(Tubes(), TokenSet(flat.values, flat.coords[:, 1:], flat.valid, flat.pinned))

@@ -12,7 +12,7 @@ from worldjepa.objectives.vicreg import VicReg
 from worldjepa.predictors.masked import MaskedPredictor
 from worldjepa.samplers import Masks, MultiBlock
 from worldjepa.systems.masked import MaskedJepa, TokenModel
-from worldjepa.targets import Ema, Live
+from worldjepa.targets import Ema, FixedFeature, Live
 from worldjepa.tokenizers import ImageTokenizer
 from worldjepa.types import SampleBatch, TokenSet
 
@@ -166,6 +166,16 @@ def test_what_does_not_fit_together_is_refused():
     whole = system()
     with pytest.raises(ValueError, match="give every regularizer one weight"):
         MaskedJepa(whole.model, whole.sampler, partial(Ema), make_distance("l1"), weights={"sigreg": 1.0})
+
+
+@pytest.mark.parametrize("num_pinned", [0, 1])
+def test_fixed_features_are_those_of_the_tokens_they_were_cut_from(num_pinned):
+    whole, pixels = system(num_pinned), pictures()
+    cut = ImageTokenizer(SIZE, PATCH, channels=1)
+    features = FixedFeature(lambda observation: cut(observation).values)
+    fixed = MaskedJepa(whole.model, whole.sampler, features, make_distance("mse"), normalize_target=False)
+    wanted = fixed.wanted({"pixels": pixels}, whole.model.tokenizer({"pixels": pixels}))
+    assert torch.equal(wanted[:, num_pinned:], cut({"pixels": pixels}).values) and not wanted[:, :num_pinned].any()
 
 
 REGULARIZERS = {

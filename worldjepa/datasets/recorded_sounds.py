@@ -132,4 +132,6 @@ def _read(path: Path, rate: int, num_samples: int) -> np.ndarray:
         raise ValueError(f"{path}: expected {rate} samples per second, got {found}; resample it or set the rate")
     if len(sound) == 0:
         raise ValueError(f"{path}: is empty; remove it")
+    if not np.isfinite(sound).all():
+        raise ValueError(f"{path}: holds numbers that are not finite; remove or repair it")
     return sound.mean(1)

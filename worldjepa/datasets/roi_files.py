@@ -175,11 +175,13 @@ def read_courses(path: str | Path, volumes_first: bool = True) -> np.ndarray:
         volumes_first: whether its rows are volumes.
 
     Raises:
-        ValueError: no such table of numbers, or infinite ones.
+        ValueError: no such table of numbers, infinite ones, or none at all.
     """
     table = _read(Path(path))
     if np.isinf(table).any():
         raise ValueError(f"{path}: holds infinite numbers; give nan where a region is missing")
+    if np.isnan(table).all():
+        raise ValueError(f"{path}: every region is missing; leave the subject out")
     return np.ascontiguousarray(table.T if volumes_first else table, np.float32)
 
 

@@ -48,6 +48,9 @@ def probe_score(
         train_features, test_features: (N,D); scaled by the training part's mean and standard deviation.
         train_labels, test_labels: (N,).
 
+    Returns:
+        NaN where all samples to learn from are of one class: there is nothing to tell apart.
+
     Raises:
         ValueError: an unknown kind, or features that are no numbers.
     """
@@ -58,21 +61,27 @@ def probe_score(
         raise ValueError(f"probe must be one of {', '.join(PROBES)}, got {kind!r}")
     if not torch.isfinite(train_features).all() or not torch.isfinite(test_features).all():
         raise ValueError("features must be finite, got NaN or infinity; the encoder has diverged")
-    probe = make_pipeline(StandardScaler(), _reader(kind, train_labels.is_floating_point(), len(train_features)))
+    if not train_labels.is_floating_point() and len(train_labels.unique()) < 2:
+        return float("nan")
+    probe = make_pipeline(StandardScaler(), _reader(kind, train_labels))
     probe.fit(train_features.double().numpy(), train_labels.numpy())
     return float(probe.score(test_features.double().numpy(), test_labels.numpy()))
 
 
-def _reader(kind: str, quantity: bool, count: int):
+def _reader(kind: str, labels: Tensor):
     from sklearn.linear_model import LogisticRegression, RidgeCV
     from sklearn.model_selection import GridSearchCV
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
     from sklearn.svm import SVC, SVR
 
+    quantity, count = labels.is_floating_point(), len(labels)
     if kind == "linear":
         return RidgeCV(np.logspace(-2, 4, 13)) if quantity else LogisticRegression(max_iter=2000)
     if kind == "svm":
-        return GridSearchCV((SVR if quantity else SVC)(kernel="linear"), {"C": [0.001, 0.01, 0.1, 1.0]}, cv=3)
+        machine = (SVR if quantity else SVC)(kernel="linear")
+        folds = min(3, count if quantity else int(labels.unique(return_counts=True)[1].min()))
+        # With one sample of a class there is nothing to choose C by.
+        return GridSearchCV(machine, {"C": [0.001, 0.01, 0.1, 1.0]}, cv=folds) if folds > 1 else machine
     # Of features of length 1 the Euclidean order is the cosine's; the scaler stands before, which the order survives.
     return (KNeighborsRegressor if quantity else KNeighborsClassifier)(min(20, count), metric="cosine")
 

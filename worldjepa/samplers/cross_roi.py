@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range
+from worldjepa.samplers.masks import Masks, Range, check_counts
 from worldjepa.targets import Target
 from worldjepa.tokens import some_of
 from worldjepa.types import TokenSet
@@ -74,8 +74,7 @@ class CrossRoi:
                 raise ValueError(f"{name} must be 0 <= low <= high <= 1, got ({low}, {high})")
         if beyond_time[1] >= 0.5:
             raise ValueError(f"beyond_time is of each side and must be < 0.5, got {beyond_time[1]}")
-        if min_keep < 1:
-            raise ValueError(f"min_keep must be >= 1, got {min_keep}")
+        check_counts(min_keep=min_keep)
         self.observed_share = tuple(observed_share)
         self.alpha_regions, self.alpha_time = tuple(alpha_regions), tuple(alpha_time)
         self.beyond_regions, self.beyond_time = tuple(beyond_regions), tuple(beyond_time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range, Sampler, share_range
+from worldjepa.samplers.masks import Masks, Range, Sampler, check_counts, share_range
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
@@ -27,12 +27,13 @@ class Bands:
         min_keep: fewest tokens of a context; masks with fewer are drawn again.
 
     Raises:
-        ValueError: no such range.
+        ValueError: a number below 1, or no such range.
     """
 
     max_draws = 100
 
     def __init__(self, num_targets: int = 3, target_scale: Range = (0.05, 0.075), min_keep: int = 10):
+        check_counts(num_targets=num_targets, min_keep=min_keep)
         self.num_targets, self.min_keep = num_targets, min_keep
         self.target_scale = share_range("target_scale", target_scale)
 

@@ -26,6 +26,16 @@ def share_range(name: str, share: Range, whole: bool = True) -> Range:
     return low, high
 
 
+def check_counts(**counts: int) -> None:
+    """
+    Raises:
+        ValueError: one of them is below 1: without a target or a context there is nothing to predict.
+    """
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be >= 1, got {count}")
+
+
 @dataclass(frozen=True)
 class Masks:
     """One context and M targets per row; R rows are B samples, or R / B neighbouring rows are of one sample.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range, share_range
+from worldjepa.samplers.masks import Masks, Range, check_counts, share_range
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
 
@@ -22,6 +22,9 @@ class MultiBlock:
         target_aspect: range of a target's height over its width.
         context_scale: range of the context's area (a square) over the picture's, before targets are cut out.
         min_keep: fewest tokens of a context; masks with fewer are drawn again.
+
+    Raises:
+        ValueError: a number below 1, or no such range.
     """
 
     max_draws = 100
@@ -34,6 +37,7 @@ class MultiBlock:
         context_scale: Range = (0.85, 1.0),
         min_keep: int = 10,
     ):
+        check_counts(num_targets=num_targets, min_keep=min_keep)
         self.num_targets = num_targets
         self.target_scale = share_range("target_scale", target_scale)
         self.target_aspect = tuple(target_aspect)

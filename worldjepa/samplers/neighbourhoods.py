@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range, share_range
+from worldjepa.samplers.masks import Masks, Range, check_counts, share_range
 from worldjepa.targets import Target
 from worldjepa.tokens import batched_coords
 from worldjepa.types import TokenSet
@@ -33,9 +33,7 @@ class Neighbourhoods:
         context_scale: Range = (0.85, 1.0),
         min_keep: int = 10,
     ):
-        for name, value in {"num_targets": num_targets, "min_keep": min_keep}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
+        check_counts(num_targets=num_targets, min_keep=min_keep)
         self.num_targets = num_targets
         self.target_scale = share_range("target_scale", target_scale)
         self.context_scale = share_range("context_scale", context_scale)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks
+from worldjepa.samplers.masks import Masks, check_counts
 from worldjepa.samplers.multiblock import MultiBlock
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
@@ -35,8 +35,7 @@ class SalientRegions:
     """
 
     def __init__(self, blocks: MultiBlock, num_regions: int = 4, min_area: float = 0.15):
-        if num_regions < 1:
-            raise ValueError(f"num_regions must be >= 1, got {num_regions}")
+        check_counts(num_regions=num_regions)
         if not 0 < min_area < 1:
             raise ValueError(f"min_area must be a share of the picture, 0 < min_area < 1, got {min_area}")
         self.blocks, self.num_regions, self.min_area = blocks, num_regions, min_area

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range, share_range
+from worldjepa.samplers.masks import Masks, Range, check_counts, share_range
 from worldjepa.targets import Target
 from worldjepa.tokens import batched_coords
 from worldjepa.types import TokenSet
@@ -29,8 +29,7 @@ class Sequencer:
     max_draws = 100
 
     def __init__(self, num_targets: int = 4, target_share: Range = (0.15, 0.2), context_share: Range = (0.4, 0.75)):
-        if num_targets < 1:
-            raise ValueError(f"num_targets must be >= 1, got {num_targets}")
+        check_counts(num_targets=num_targets)
         self.num_targets = num_targets
         self.target_share = share_range("target_share", target_share)
         self.context_share = share_range("context_share", context_share)

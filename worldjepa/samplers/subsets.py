@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range, share_range
+from worldjepa.samplers.masks import Masks, Range, check_counts, share_range
 from worldjepa.targets import Target
 from worldjepa.tokens import some_of
 from worldjepa.types import TokenSet
@@ -31,8 +31,7 @@ class Subsets:
     """
 
     def __init__(self, num_targets: int = 4, context_share: Range = (0.14, 0.37), target_share: Range = (0.16, 0.62)):
-        if num_targets < 1:
-            raise ValueError(f"num_targets must be >= 1, got {num_targets}")
+        check_counts(num_targets=num_targets)
         self.num_targets = num_targets
         self.context_share = share_range("context_share", context_share, whole=False)
         self.target_share = share_range("target_share", target_share, whole=False)

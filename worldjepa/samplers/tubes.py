@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worldjepa.samplers.masks import Masks, Range
+from worldjepa.samplers.masks import Masks, Range, check_counts
 from worldjepa.samplers.multiblock import rectangles
 from worldjepa.targets import Target
 from worldjepa.types import TokenSet
@@ -30,7 +30,7 @@ class Tubes:
         min_keep: fewest tokens of a context; groups that leave fewer are drawn again.
 
     Raises:
-        ValueError: a group without blocks, or an area outside of (0, 1).
+        ValueError: a group without blocks, an area outside of (0, 1), or a context of none.
     """
 
     max_draws = 100
@@ -44,6 +44,7 @@ class Tubes:
         self.groups = tuple((int(number), float(scale)) for number, scale in groups)
         if not self.groups or not all(number >= 1 and 0 < scale < 1 for number, scale in self.groups):
             raise ValueError(f"groups must be pairs of a number >= 1 and an area in (0, 1), got {self.groups}")
+        check_counts(min_keep=min_keep)
         self.aspect = tuple(aspect)
         self.min_keep = min_keep
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from worldjepa.datasets.recorded_sounds import find_fsdd
-from worldjepa.evaluation.frozen import SAMPLES_FILE
+from worldjepa.evaluation.frozen import COLLAPSED, SAMPLES_FILE
 from worldjepa.runs import machine
 from worldjepa.studies.jobs import in_turns, pretrain_job, seconds_in_turns
 from worldjepa.studies.record import figure, gain_figure, mean_figure, paired_figure, write_result
@@ -26,8 +26,6 @@ SYSTEMS = (
 """Each with the data that its configuration names."""
 TABLES = ("diabetes", "breast_cancer", "wine")
 READERS = ("mlp_features", "random_mlp_features", "mlp_raw", "boosted_raw")
-LEAST_RANKME = 2.0
-"""Features of fewer dimensions than this have collapsed."""
 MOST_SECONDS = 1200.0
 """Of one core, for a default run: 10 minutes of two."""
 OWN = {
@@ -110,7 +108,7 @@ def system_figures(name: str, jobs: Sequence[dict[str, float]]) -> dict[str, Any
         f"{name}_random_probe": mean_figure(column("random_probe")),
         f"{name}_raw_probe": mean_figure(column("raw_probe")),
         f"{name}_gain_lower_bound": gain_figure(column("probe"), column("random_probe")),
-        f"{name}_rankme": mean_figure(column("rankme"), at_least=LEAST_RANKME),
+        f"{name}_rankme": mean_figure(column("rankme"), at_least=COLLAPSED),
         f"{name}_seconds": mean_figure(column("seconds"), at_most=MOST_SECONDS),
     }
     if "loss_over_mean_latent" in jobs[0]:

@@ -130,7 +130,7 @@ class MaskedJepa(nn.Module):
         sampler: draws context and targets.
         target: TokenSet -> TokenSet of wanted latents; or a function that makes one from the encoder, such as
             ``functools.partial(Ema, start=0.996)``. :class:`worldjepa.targets.FixedFeature` is given the observation
-            and gives (B,P,F).
+            and gives (B,P,F) of the tokens that are not pinned.
         distance: between prediction and target.
         normalize_target: bring every wanted latent to mean 0 and variance 1 (a LayerNorm without weights).
         regularizers: name -> module: latents (M,D) of all tokens of whole samples, and a generator that is the same on
@@ -175,7 +175,9 @@ class MaskedJepa(nn.Module):
     def wanted(self, observation: Observation, tokens: TokenSet) -> Tensor:
         """What is to be predicted of every token, float32 (B,P,D), without gradient unless the target has one."""
         if isinstance(self.target, FixedFeature):
-            latent = self.target(observation)
+            features = self.target(observation)
+            latent = features.new_zeros(*tokens.valid.shape, features.shape[2])
+            latent[:, ~tokens.pinned] = features
         else:
             latent = self.target(tokens).values
         return F.layer_norm(latent, latent.shape[-1:]).float() if self.normalize_target else latent.float()

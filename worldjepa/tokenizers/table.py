@@ -63,7 +63,7 @@ class TableTokenizer(nn.Module):
         for bad, what in ((missing.all(0), "no value at all"), (low == high, "one value alone")):
             if bad.any():
                 names = ", ".join(repr(self.names[index]) for index in bad.nonzero()[:, 0].tolist())
-                raise ValueError(f"{what} among the training samples in column {names}; leave it out")
+                raise ValueError(f"{what} among the training samples in column {names}; leave it out (data.ignore)")
         mean = table.nanmean(0)
         std = (table - mean).square().nanmean(0).sqrt()
         self.mean.copy_(mean.where(self.is_number, torch.zeros_like(mean)))
