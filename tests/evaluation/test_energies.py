@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from worldjepa.datasets.captions import VOCABULARY, load_captions
+from worldjepa.datasets.samples import Samples
 from worldjepa.encoders.modalities import ModalityVit
-from worldjepa.evaluation.energies import measure_energies, mismatched, pair_energies
+from worldjepa.evaluation.energies import measure_energies, measure_without, mismatched, pair_energies
+from worldjepa.evaluation.frozen import measure_features
 from worldjepa.predictors.masked import MaskedPredictor
 from worldjepa.samplers.captioned import Captioned
 from worldjepa.samplers.multiblock import MultiBlock
@@ -43,6 +45,20 @@ def test_energy_is_the_error_of_hidden_tokens_over_several_masks():
     assert torch.allclose(found, expected, atol=1e-5)
     assert torch.equal(found, pair_energies(whole, held_out.observation, SAMPLER, num_masks=3, seed=1))
     assert whole.training, "left as it was"
+
+
+def test_what_only_captions_tell_is_not_read_without_them():
+    """Pictures are noise, and a caption says one of two words, again and again."""
+    generator, whole = torch.Generator().manual_seed(0), model()
+    labels = torch.randint(0, 2, (200,), generator=generator)
+    pixels = torch.randint(0, 256, (200, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    captions = (5 + labels)[:, None].repeat(1, 28)
+    both = Samples({"pixels": pixels, "caption": captions}, labels)
+    parts = both[:120], both[120:]
+    assert measure_features(whole, *parts)["linear"] > 0.95
+    found = measure_without(whole, model(), *parts, seed=0, name="caption")
+    assert set(found) == {f"{prefix}probe_without_caption" for prefix in ("", "random_", "raw_")}
+    assert all(0.3 < score < 0.7 for score in found.values())
 
 
 def test_a_model_that_knows_captions_tells_them_apart_and_a_new_one_does_not():

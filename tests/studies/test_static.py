@@ -6,18 +6,8 @@ from worldjepa.studies import static
 from worldjepa.studies.record import FIGURE_KEYS
 
 KEYS = (
-    *(
-        "raw_probe",
-        "rankme",
-        "seconds",
-        "loss_over_mean_latent",
-        "energy_auc",
-        "energy_excess_auc",
-        "energy_choice",
-        "intent_exact",
-        "random_intent_exact",
-    ),
-    *("commonest_intent_exact", "mlp_features", "random_mlp_features", "mlp_raw", "boosted_raw"),
+    *("raw_probe", "rankme", "seconds", "loss_over_mean_latent", *static.READERS),
+    *(key for own in static.OWN.values() for key, _ in own.values()),
 )
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worldjepa.datasets.samples import Samples
-from worldjepa.evaluation.frozen import BATCH
+from worldjepa.evaluation.frozen import BATCH, encode_samples, probe_score, raw_score
 from worldjepa.samplers.masks import Sampler
 from worldjepa.systems.masked import TokenModel
 from worldjepa.tokens import take
@@ -46,6 +46,30 @@ def pair_energies(
         found.append(torch.stack(energies).mean(0).cpu())
     model.train(was_training)
     return torch.cat(found)
+
+
+def measure_without(
+    model: TokenModel, untrained: TokenModel, train: Samples, held_out: Samples, seed: int, name: str = "caption"
+) -> dict[str, float]:
+    """What the other modality's latents alone know of a label that either tells.
+
+    Args:
+        name: of the observation that is taken away: all 0, which is padding and no token.
+
+    Returns:
+        ``probe_without_<name>``, linear, ``random_probe_without_<name>`` of the untrained model, and
+        ``raw_probe_without_<name>`` of the tokens' contents.
+    """
+    parts = [
+        Samples({**part.observation, name: torch.zeros_like(part.observation[name])}, part.labels, part.names)
+        for part in (train, held_out)
+    ]
+    found = {}
+    for prefix, one in (("", model), ("random_", untrained)):
+        features = [encode_samples(one, part.observation) for part in parts]
+        found[prefix] = probe_score("linear", features[0], parts[0].labels, features[1], parts[1].labels)
+    found["raw_"] = raw_score("linear", model, *parts)
+    return {f"{prefix}probe_without_{name}": score for prefix, score in found.items()}
 
 
 def mismatched(captions: Tensor, seed: int) -> Tensor:

@@ -36,6 +36,8 @@ OWN = {
         "ti_jepa_energy_auc": ("energy_auc", 0.9),
         "ti_jepa_energy_excess_auc": ("energy_excess_auc", None),
         "ti_jepa_energy_choice": ("energy_choice", None),
+        "ti_jepa_picture_accuracy": ("probe_without_caption", None),
+        "ti_jepa_random_picture_accuracy": ("random_probe_without_caption", None),
     },
     "ui_jepa": {
         "ui_jepa_intent_exact": ("intent_exact", None),
