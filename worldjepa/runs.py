@@ -351,6 +351,8 @@ def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
         if kind_of(config) == "samples":
             parts = open_samples(config)
             sentence = f"{config.data.name}: {len(parts[0])} samples to learn from, {len(parts[1])} held out"
+            if parts[0].tells_nothing:
+                sentence += "; all are of one class, so that probes have nothing to tell apart and give nan"
             known = {}
         else:
             store, sentence = open_store(config)

@@ -42,6 +42,11 @@ class Samples:
         """Some of them."""
         return Samples({name: x[index] for name, x in self.observation.items()}, self.labels[index], self.names)
 
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether all are of one class, so that probes have nothing to tell apart."""
+        return not self.labels.is_floating_point() and len(self.labels.unique()) < 2
+
     def sample(self, batch_size: int, seed: int, step: int, rank: int = 0, world_size: int = 1) -> SampleBatch:
         """Rank ``rank``'s slice of the random batch (drawn with replacement) of training step ``step``.
 
