@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from worldjepa.runs import machine
-from worldjepa.studies import act_jepa, ad_l_jepa, i_jepa_digits, mc_jepa, mujoco, pusht, seq_jepa, static, variants
-from worldjepa.studies.record import write_result
+from worldjepa.studies import act_jepa, ad_l_jepa, mc_jepa, mujoco, pusht, seq_jepa, static, variants
 from worldjepa.studies.tables import update_tables
 
 FLOORS = {"random_success": 0.05, "still_success": 0.05, "replay_success": 0.97}
@@ -24,11 +22,6 @@ def pusht_long(command: str) -> None:
 def pusht_gpu(command: str) -> None:
     targets = {"scripted_success": 0.9, "human_success": 0.97, "angle_r2": 0.9, "minutes": 60}
     pusht.run("pusht_gpu", (0,), ("+experiment=pusht_gpu",), FLOORS | targets, command)
-
-
-def digits(command: str) -> None:
-    seeds = (0, 1, 2, 3, 4)
-    write_result("i_jepa_digits", command, machine(), seeds, i_jepa_digits.run(seeds))
 
 
 def imitation(command: str) -> None:
@@ -67,8 +60,10 @@ STUDIES = {
     "mc_jepa": (motion, "flow and content of moving shapes, five kinds, three seeds (resumable)"),
     "mc_jepa_pusht": (motion_transfer, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
     "ad_l_jepa": (scans, "LiDAR latents, a detector, and two ways to drive by them, three seeds (resumable)"),
-    "static": (static.run, "every static system against its untrained encoder, five seeds (resumable)"),
-    "i_jepa_digits": (digits, "I-JEPA against its untrained encoder, five seeds (minutes)"),
+    "static": (
+        static.run,
+        "every static system against its untrained encoder, five seeds (hours; resumable)",
+    ),
 }
 
 if __name__ == "__main__":

@@ -21,18 +21,18 @@ def command(folder: Path) -> list[str]:
     settings = {
         "env": "two_room",
         "env.image_size": 32,
-        "env.collect.num_episodes": 100,
-        "env.collect.episodes_per_shard": 25,
+        "env.collect.num_episodes": 60,
+        "env.collect.episodes_per_shard": 15,
         "env.store": folder / "store",
         "run_dir": folder / "run",
         "data": "none",
-        "train.steps": 150,
+        "train.steps": 80,
         "train.batch_size": 8,
         "train.processes": 1,
         "train.checkpoint_seconds": 0.5,
         "train.trackers": "[]",
         "train.num_evaluations": 0,
-        "refinement.steps": 150,
+        "refinement.steps": 80,
         "refinement.batch_size": 16,
         "evaluation.pairs": 2,
         "planner.num_samples": 40,
@@ -83,7 +83,7 @@ def test_kill_minus_nine_twenty_times(tmp_path):
     assert process.wait() == 0, errors
 
     assert len(seen) > 2, f"kills should land in collection and in training, got checkpoints at {seen}"
-    assert steps(killed) == [150, 150]
+    assert steps(killed) == [80, 80]
     assert (whole / "run/model.safetensors").read_bytes() == (killed / "run/model.safetensors").read_bytes()
     assert EpisodeStore.open(whole / "store").hash == EpisodeStore.open(killed / "store").hash
     assert (killed / "run/report.html").is_file()
