@@ -36,8 +36,12 @@ def motion(command: str) -> None:
     mc_jepa.run(command, steps=2500)
 
 
-def motion_transfer(command: str) -> None:
-    mc_jepa.transfer(command, steps=600, policy_steps=800)
+def motion_plan(command: str) -> None:
+    mc_jepa.plan(command, steps=600)
+
+
+def motion_imitate(command: str) -> None:
+    mc_jepa.imitate(command, steps=4000)
 
 
 def scans(command: str) -> None:
@@ -58,7 +62,9 @@ STUDIES = {
         "seq-JEPA plans in PushT, three seeds (over an hour; joins seq_jepa)",
     ),
     "mc_jepa": (motion, "flow and content of moving shapes, five kinds, three seeds (resumable)"),
-    "mc_jepa_pusht": (motion_transfer, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
+    "mc_jepa_truth": (mc_jepa.flow_truth, "simulators' true flow, by what it makes of pictures (joins mc_jepa)"),
+    "mc_jepa_pusht": (motion_plan, "world models on its encoder or from scratch, three seeds (joins mc_jepa)"),
+    "mc_jepa_policies": (motion_imitate, "policies on its encoder or from scratch, three seeds (joins mc_jepa)"),
     "ad_l_jepa": (scans, "LiDAR latents, a detector, and two ways to drive by them, three seeds (resumable)"),
     "static": (
         static.run,
@@ -67,7 +73,7 @@ STUDIES = {
 }
 
 if __name__ == "__main__":
-    names = "\n".join(f"  {name:14s} {about}" for name, (_, about) in STUDIES.items())
+    names = "\n".join(f"  {name:16s} {about}" for name, (_, about) in STUDIES.items())
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=f"studies:\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Earlier layers never import later ones; rooms of one layer may import each other.
 LAYERS = (
-    ("types", "files"),
+    ("types", "files", "processor"),
     ("layers", "deep_linear", "motion", "normalizer", "odometry", "tokens", "voxels", "sweeps"),
     ("tokenizers", "encoders", "samplers", "predictors", "targets", "objectives", "datasets"),
     ("systems", "detection"),

@@ -15,7 +15,7 @@ from worldjepa.objectives import LatentSigReg, OneStepError, RolloutError
 from worldjepa.predictors.residual_mlp import ResidualMlpPredictor
 from worldjepa.systems.world_model import build_system, build_world_model
 from worldjepa.targets import Ema, Live
-from worldjepa.training import Interrupted, launch, learning_rate_factor, step_generator, train
+from worldjepa.training import Interrupted, launch, learning_rate_factor, pick_precision, step_generator, train
 from worldjepa.types import EnvSpec, Episode, FieldSpec
 
 SIZE, FRAMES, FRAMESKIP = 16, 21, 2
@@ -84,6 +84,16 @@ class InterruptAt:
         if step == self.step:
             signal.raise_signal(signal.SIGINT)
         return learning_rate_factor(step, progress, settings)
+
+
+@pytest.mark.parametrize(("flags", "picked"), [({"avx2"}, "no"), ({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16")])
+def test_bf16_is_taken_where_it_is_computed_and_where_it_is_asked_for(flags, picked, monkeypatch):
+    monkeypatch.setattr("worldjepa.processor.processor_flags", lambda: flags)
+    settings = {"steps": 1, "seed": 0, "device": "cpu"}
+    assert pick_precision(TrainSettings(**settings)) == picked
+    assert [pick_precision(TrainSettings(**settings, precision=asked)) for asked in ("bf16", "no")] == ["bf16", "no"]
+    with pytest.raises(ValueError, match="'auto', 'bf16' or 'no', got 'fp8'"):
+        TrainSettings(**settings, precision="fp8")
 
 
 @pytest.mark.parametrize("target", [Live, Ema])

@@ -25,7 +25,8 @@ class LoopSettings:
         batch_size: clips or samples per step over all processes.
         learning_rate, weight_decay, warmup_steps, gradient_clip: AdamW with linear warm-up and cosine decay.
         final_lr_fraction: learning rate at the end over ``learning_rate``.
-        precision: ``bf16`` or ``no`` (float32), of encoder and predictor; losses are always float32.
+        precision: ``bf16`` or ``no`` (float32), of encoder and predictor; losses are always float32. ``auto`` is bf16
+            where the device computes it, and float32 where it would be emulated, several times as slowly.
         processes: data-parallel processes on this machine; 0 = one per GPU, or one per CPU core (up to 2). Ignored
             under ``accelerate launch`` or ``torchrun``.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -43,7 +44,7 @@ class LoopSettings:
     warmup_steps: int = 200
     final_lr_fraction: float = 0.02
     gradient_clip: float = 1.0
-    precision: str = "bf16"
+    precision: str = "auto"
     processes: int = 0
     device: str = "auto"
     checkpoint_seconds: float = 60.0
@@ -62,8 +63,8 @@ class LoopSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"train.{name} must be > 0, got {value}")
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"train.precision must be 'bf16' or 'no', got {self.precision!r}")
+        if self.precision not in ("auto", "bf16", "no"):
+            raise ValueError(f"train.precision must be 'auto', 'bf16' or 'no', got {self.precision!r}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"train.device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
 

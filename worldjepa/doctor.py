@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from worldjepa.processor import processor_flags
+
 GOOD, NOTE, PROBLEM = "works", "note", "problem"
 REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDED_DISK_GB, LEAST_DISK_GB = 5.0, 1.0
@@ -61,13 +63,13 @@ def check_torch() -> Finding:
 
 def check_processor() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    flags = _processor_flags()
+    flags = processor_flags()
     if "amx_bf16" in flags:
         speed = "AMX: bf16 is fast"
     elif "avx512_bf16" in flags:
         speed = "AVX-512 bf16: bf16 helps"
     else:
-        speed = "no bf16 instructions: float32 is the faster choice"
+        speed = "no bf16 instructions: float32 is taken"
     memory = _memory_gb()
     return Finding(GOOD, f"{cores} cores, {speed}" + (f", {memory:.0f} GB memory" if memory else ""))
 
@@ -283,14 +285,6 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "of unknown version"
-
-
-def _processor_flags() -> set[str]:
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return set()
-    lines = (line for line in path.read_text().splitlines() if line.startswith("flags"))
-    return set(next(lines, "").split())
 
 
 def _memory_gb() -> float | None:

@@ -22,7 +22,7 @@ from worldjepa.config import RefinementSettings, TrainSettings
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows, channels_first
 from worldjepa.systems.world_model import WorldModel, WorldModelSystem, build_system
-from worldjepa.training import REFINEMENT_FOLDER, train
+from worldjepa.training import REFINEMENT_FOLDER, pick_precision, train
 from worldjepa.types import Episode, FieldSpec, Observation
 
 ON_LATENTS = ("one_step", "rollout", "reward")
@@ -62,7 +62,7 @@ def refine(
     folder = run_dir / REFINEMENT_FOLDER  # of its checkpoint and metrics, and of the latents while it lasts
     model.eval()  # BatchNorm's running statistics, which planning uses too
     path, removed = folder / f"latents-{_fingerprint(model.encoder)}", folder / "removed"
-    store = encode_episodes(model, windows, path, settings.precision == "bf16")
+    store = encode_episodes(model, windows, path, pick_precision(settings) == "bf16")
     clips = Windows(store, windows.num_steps, windows.frameskip, ("latent",))
     stored = StoredLatents(model.num_tokens, model.latent_dim)
     terms = {name: term for name, term in system.objective.terms.items() if name in ON_LATENTS}

@@ -33,6 +33,7 @@ from worldjepa.config import LoopSettings
 from worldjepa.datasets.samples import Samples
 from worldjepa.datasets.windows import Prefetcher, Windows
 from worldjepa.files import write_text
+from worldjepa.processor import computes_bf16
 
 METRICS_FILE = "metrics.jsonl"
 REFINEMENT_FOLDER = "refinement"
@@ -63,6 +64,15 @@ def pick_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("train.device=cuda, but no CUDA device is visible; use train.device=cpu, or check nvidia-smi")
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def pick_precision(settings: LoopSettings) -> str:
+    """``auto`` -> ``bf16`` where the device has instructions for it, else ``no``."""
+    if settings.precision != "auto":
+        return settings.precision
+    if pick_device(settings.device) == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if computes_bf16() else "no"
 
 
 def num_cores() -> int:
@@ -193,7 +203,7 @@ def train(
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     accelerator = Accelerator(
         cpu=on_cpu,
-        mixed_precision=settings.precision,
+        mixed_precision=pick_precision(settings),
         log_with=list(settings.trackers) or None,
         project_dir=str(run_dir),
         # BatchNorm's running statistics are the first process's: sending them round at every step costs more than

@@ -35,16 +35,23 @@ def test_three_equal_jobs_on_two_cores_take_the_time_of_two():
     assert spread_over([3.0, 2.0], 1) == 5
 
 
-def test_two_halves_of_a_study_share_a_file_and_either_can_be_done_again(tmp_path, monkeypatch):
+def test_parts_of_a_study_share_a_file_and_each_can_be_done_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    halves = {"study.py a": {"acc": mean_figure([1.0])}, "study.py a_pusht": {"pusht_success": rate_figure([(1, 2)])}}
-    for command in ("study.py a", "study.py a_pusht", "study.py a"):
-        path = join_result("a", command, {}, [0], halves[command], "pusht_")
-    found = json.loads(path.read_text())
-    assert list(found["figures"]) == ["acc", "pusht_success"]
-    assert found["command"] == "study.py a && study.py a_pusht"
-    join_result("a", "study.py a", {}, [0], {"other": mean_figure([2.0])}, "pusht_")
-    assert list(json.loads(path.read_text())["figures"]) == ["other", "pusht_success"]
+
+    def join(command, names, cpu="Z80"):
+        figures = {name: mean_figure([1.0]) for name in names}
+        path = join_result("a", command, {"cpu": cpu}, [0], figures, lambda name: name.split("_")[0])
+        return json.loads(path.read_text())
+
+    first, second, third = ["x_acc", "x_minutes"], ["pusht_success"], ["flow_error"]
+    for command, names in (("study.py a", first), ("study.py a_pusht", second), ("study.py a_flow", third)):
+        found = join(command, names)
+    assert list(found["figures"]) == first + second + third
+    assert list(join("study.py a_pusht", ["pusht_other"])["figures"]) == [*first, "pusht_other", *third]
+    found = join("study.py a", ["x_other"], "6502")
+    assert list(found["figures"]) == ["x_other", "pusht_other", *third]
+    assert found["command"] == "study.py a && study.py a_flow && study.py a_pusht"
+    assert found["machine"] == {"cpu": "Z80 and 6502"}
 
 
 def test_tables_say_what_the_results_say(tmp_path, monkeypatch):

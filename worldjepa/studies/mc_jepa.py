@@ -44,8 +44,10 @@ SIMULATED = (
     *("ball_in_cup-catch", "gym-reacher", "gym-pusher", "gym-half_cheetah"),
 )
 """Environments whose true flow is checked by what it makes of their pictures."""
-TRANSFERRED = tuple(f"pusht_{name}" for name in ("success", "human", "angle", "policy", "steps", "minutes"))
-"""How the figures of :func:`transfer` begin."""
+FINE = ("gym-half_cheetah", 512)
+"""An environment whose floor is too fine for small pictures, and a size in px that is large enough for it."""
+STARTS = ("scratch", "pretrained")
+"""What encoders on PushT start from."""
 NUM_PAIRS = 60
 """Of each split, per seed, where a planner is judged."""
 
@@ -65,54 +67,85 @@ def run(command: str, steps: int) -> None:
     figures["steps"] = figure(steps, None, len(SEEDS))
     seconds = seconds_in_turns(done)
     figures["minutes"] = figure((collected + seconds) / 60, None, 1)
-    join_result("mc_jepa", command, machine(), SEEDS, figures, TRANSFERRED)
+    join_result("mc_jepa", command, machine(), SEEDS, figures, part_of)
 
 
-def transfer(command: str, steps: int, policy_steps: int) -> None:
-    """Adds a world model and a policy on PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
+def flow_truth(command: str) -> None:
+    """Adds what simulated environments' true flow makes of their pictures to ``results/mc_jepa.json``."""
+    figures: dict[str, Any] = {}
+    for name, size in (*((name, None) for name in SIMULATED), FINE):
+        label = name.replace("-", "_").lower() + ("" if size is None else f"_{size}px")
+        warped, still = warp_errors(name, size)
+        figures[f"{label}_warp_error"] = mean_figure(warped, at_most=2.0)
+        figures[f"{label}_still_error"] = mean_figure(still)
+    join_result("mc_jepa", command, machine(), SEEDS, figures, part_of)
+
+
+def plan(command: str, steps: int) -> None:
+    """Adds world models of PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
 
     Args:
         steps: of each world model, half as many as of its second phase; it learns from a
             quarter of the default job's episodes; the rest is as there.
-        policy_steps: of each policy (ACT-JEPA), which learns from people alone.
     """
-    figures: dict[str, Any] = {}
-    starts = {"scratch": lambda seed: "null", "pretrained": lambda seed: str(_folder("joint", seed))}
     # Every frame is encoded for the second phase, which takes this encoder longer than training it for 600 steps.
     budget = (f"train.steps={steps}", f"refinement.steps={2 * steps}", "env.collect.num_episodes=3000")
     models = in_turns(
         {
-            f"{name}-{seed}": partial(
-                _world_model, name, seed, ("encoder=pyramid", f"encoder.init={start(seed)}", *budget)
-            )
-            for seed in SEEDS
-            for name, start in starts.items()
+            f"{name}-{seed}": partial(_world_model, name, seed, ("encoder=pyramid", f"encoder.init={start}", *budget))
+            for name, seed, start in _starts()
         }
     )
-    policy = ("policy=act_jepa", "encoder@policy.encoder=pyramid_tokens")
+    figures: dict[str, Any] = {}
+    for name in STARTS:
+        figures |= planning_figures([models[f"{name}-{seed}"] for seed in SEEDS], f"_{name}")
+    figures["pusht_steps"] = figure(steps, None, len(SEEDS))
+    figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in models.values()])
+    join_result("mc_jepa", command, machine(), SEEDS, figures, part_of)
+
+
+def imitate(command: str, steps: int) -> None:
+    """Adds policies on PushT to ``results/mc_jepa.json``, with the pyramid pre-trained and without.
+
+    Args:
+        steps: of each policy (ACT-JEPA), which learns from people alone.
+    """
+    words = ("policy=act_jepa", "encoder@policy.encoder=pyramid_tokens")
     done = in_turns(
         {
             f"{name}-{seed}": partial(
-                policy_job,
-                f"policy-{name}",
-                seed,
-                (*policy, f"policy.encoder.init={start(seed)}"),
-                policy_steps,
-                parent=FOLDER,
+                policy_job, f"policy-{name}", seed, (*words, f"policy.encoder.init={start}"), steps, parent=FOLDER
             )
-            for seed in SEEDS
-            for name, start in starts.items()
+            for name, seed, start in _starts()
         }
     )
-    for name in starts:
-        figures |= planning_figures([models[f"{name}-{seed}"] for seed in SEEDS], f"_{name}")
+    figures: dict[str, Any] = {}
+    for name in STARTS:
         policies = [done[f"{name}-{seed}"] for seed in SEEDS]
-        figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(best_coverage(policies)))
+        best = best_coverage(policies)
+        figures[f"pusht_policy_success_{name}"] = rate_figure(solved_of(best))
+        figures[f"pusht_policy_avg_max_coverage_{name}"] = mean_figure([float(coverage.mean()) for coverage in best])
         figures[f"pusht_policy_held_out_error_{name}"] = mean_figure([job["held_out_error"] for job in policies])
-    figures["pusht_steps"] = figure(steps, None, len(SEEDS))
-    figures["pusht_policy_steps"] = figure(policy_steps, None, len(SEEDS))
-    figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in models.values()])
-    join_result("mc_jepa", command, machine(), SEEDS, figures, TRANSFERRED)
+    figures["pusht_policy_steps"] = figure(steps, None, len(SEEDS))
+    figures["pusht_policy_minutes"] = mean_figure([job["minutes"] for job in done.values()])
+    join_result("mc_jepa", command, machine(), SEEDS, figures, part_of)
+
+
+def part_of(name: str) -> str:
+    """Which part of the study a figure of that name belongs to: what one of its commands measures."""
+    if name.endswith(("_warp_error", "_still_error")):
+        return "flow_truth"
+    if name.startswith("pusht_"):
+        return "imitate" if name.startswith("pusht_policy_") else "plan"
+    return "run"
+
+
+def _starts() -> list[tuple[str, int, str]]:
+    """Of every run on PushT: where its encoder starts from, its seed, and the value of ``encoder.init``."""
+    folders = {seed: _folder("joint", seed) for seed in SEEDS}
+    if missing := [str(folder) for folder in folders.values() if not (folder / MOTION_FILE).is_file()]:
+        raise SystemExit(f"no finished run in {', '.join(missing)}: study.py mc_jepa trains them")
+    return [(name, seed, str(folders[seed]) if name == "pretrained" else "null") for seed in SEEDS for name in STARTS]
 
 
 def _world_model(name: str, seed: int, words: tuple[str, ...], alone: bool) -> dict[str, Any]:
@@ -159,19 +192,19 @@ def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for when in ("before", "after"):
         errors = [_motorcycle_error(_folder("joint", seed), when == "after", seed) for seed in SEEDS]
         figures[f"motorcycle_epe_{when}"] = mean_figure(errors)
-    for name in SIMULATED:
-        warped, still = warp_errors(name)
-        label = name.replace("-", "_").lower()
-        figures[f"{label}_warp_error"] = mean_figure(warped, at_most=2.0)
-        figures[f"{label}_still_error"] = mean_figure(still)
     for size in (64, 256):
         ours, dis = frames_per_s(_folder("joint", SEEDS[0]), size)
         figures[f"flow_fps_{size}"], figures[f"dis_fps_{size}"] = mean_figure(ours), mean_figure(dis)
     return figures
 
 
-def warp_errors(name: str, num_pairs: int = 12, apart: int = 4) -> tuple[list[float], list[float]]:
+def warp_errors(
+    name: str, image_size: int | None = None, num_pairs: int = 12, apart: int = 4
+) -> tuple[list[float], list[float]]:
     """What an environment's true flow leaves of the difference between two pictures, ``apart`` random steps apart.
+
+    Args:
+        image_size: of the pictures, px; None: the environment's own.
 
     Returns:
         Mean absolute differences in grey levels over visible pixels, one per pair: of the second picture moved back by
@@ -179,7 +212,8 @@ def warp_errors(name: str, num_pairs: int = 12, apart: int = 4) -> tuple[list[fl
     """
     import gymnasium as gym
 
-    env = gym.make(f"envs:worldjepa/{name}-v0").unwrapped
+    size = {} if image_size is None else {"image_size": image_size}
+    env = gym.make(f"envs:worldjepa/{name}-v0", **size).unwrapped
     env.action_space.seed(0)
     warped, still = [], []
     for seed in range(num_pairs):

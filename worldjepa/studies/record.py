@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +67,35 @@ def write_result(name: str, command: str, machine: dict, seeds: Sequence[int], f
 
 
 def join_result(
-    name: str, command: str, machine: dict, seeds: Sequence[int], figures: dict[str, Any], prefix: str | tuple[str, ...]
+    name: str,
+    command: str,
+    machine: dict,
+    seeds: Sequence[int],
+    figures: dict[str, Any],
+    part_of: Callable[[str], Any],
 ) -> Path:
-    """Writes one half of a study of two commands, beside what the other half has left in ``results/<name>.json``.
+    """Writes one part of a study of several commands, beside what the others have left in ``results/<name>.json``.
 
     Args:
-        command, figures: of this half.
-        prefix: of the names of the second half's figures, one or several; no figure of the first half has it.
+        command, machine, figures: of this part.
+        part_of: which part a figure of that name belongs to; the file's figures of this one are replaced.
     """
     path = Path("results") / f"{name}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {"command": command, "figures": {}}
-    second = any(key.startswith(prefix) for key in figures)
-    assert second == all(key.startswith(prefix) for key in figures), f"figures of both halves: {list(figures)}"
-    kept = {key: entry for key, entry in found["figures"].items() if key.startswith(prefix) != second}
+    found = json.loads(path.read_text()) if path.is_file() else {"command": command, "machine": machine, "figures": {}}
+    (part,) = {part_of(key) for key in figures}
+    mine = [part_of(key) == part for key in found["figures"]]
+    place = mine.index(True) if True in mine else len(mine)
+    entries = list(found["figures"].items())
+    kept = [[entry for entry in half if part_of(entry[0]) != part] for half in (entries[:place], entries[place:])]
     commands = sorted({*found["command"].split(" && "), command}, key=len)
-    joined = kept | figures if second else figures | kept
-    return write_result(name, " && ".join(commands), machine, seeds, joined)
+    cpus = dict.fromkeys([*found["machine"]["cpu"].split(" and "), machine["cpu"]] if any(kept) else [machine["cpu"]])
+    return write_result(
+        name,
+        " && ".join(commands),
+        {**machine, "cpu": " and ".join(cpus)},
+        seeds,
+        {**dict(kept[0]), **figures, **dict(kept[1])},
+    )
 
 
 def figure(value: float, ci95, n: int, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:

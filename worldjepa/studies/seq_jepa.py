@@ -62,7 +62,11 @@ def run(command: str, steps: int) -> None:
     minutes = (collected + seconds) / 60
     figures["minutes"] = figure(minutes, None, 1, at_most=60)
     figures["render_cache_views_per_s"] = mean_figure(_cached_views_per_s(FOLDER / "store"), at_least=1000)
-    join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
+    join_result("seq_jepa", command, machine(), SEEDS, figures, _is_of_pusht)
+
+
+def _is_of_pusht(name: str) -> bool:
+    return name.startswith("pusht_")
 
 
 def plan(command: str) -> None:
@@ -70,7 +74,7 @@ def plan(command: str) -> None:
     jobs = [run_seed("seq_jepa-pusht", seed, ("+experiment=pusht_seq_jepa",), num_pairs=NUM_PAIRS) for seed in SEEDS]
     figures = planning_figures(jobs)
     figures["pusht_minutes"] = mean_figure([job["facts"]["minutes"] for job in jobs])
-    join_result("seq_jepa", command, machine(), SEEDS, figures, "pusht_")
+    join_result("seq_jepa", command, machine(), SEEDS, figures, _is_of_pusht)
 
 
 def _figures(jobs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
