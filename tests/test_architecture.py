@@ -17,7 +17,18 @@ LAYERS = (
     ("costs",),
     ("planners",),
     ("config", "checkpoint"),
-    ("training", "refinement", "pretraining", "rollout", "collection", "evaluation", "runs", "judging", "footprint"),
+    (
+        "training",
+        "refinement",
+        "pretraining",
+        "rollout",
+        "collection",
+        "evaluation",
+        "runs",
+        "judging",
+        "footprint",
+        "driving",
+    ),
     ("studies", "doctor"),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -19,9 +19,17 @@ def config(**changes):
 
 def test_a_run_is_opened_again_with_the_same_settings_only(tmp_path):
     open_run(tmp_path / "run", config())
+    (tmp_path / "run" / "metrics.jsonl").touch()
     open_run(tmp_path / "run", config())
     with pytest.raises(ValueError, match=r"train.steps: 5 there, 6 asked.*run=<name>"):
         open_run(tmp_path / "run", config(train={"steps": 6}))
+
+
+def test_a_run_that_never_learned_gives_way_to_the_corrected_command(tmp_path):
+    open_run(tmp_path, config())
+    Footprint(tmp_path).note(data="none at that place")
+    open_run(tmp_path, config(train={"steps": 6}))
+    assert OmegaConf.load(tmp_path / "config.yaml").train.steps == 6 and not (tmp_path / "facts.json").exists()
 
 
 def test_another_way_of_judging_keeps_the_training_and_drops_the_judgement(tmp_path):

@@ -24,6 +24,7 @@ from worldjepa.datasets.flow_files import find_flow_pairs
 from worldjepa.datasets.point_files import PointFolder
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.driving import check_sensor
 from worldjepa.evaluation.bev import (
     SCANS_FIGURES,
     SCANS_FILE,
@@ -52,7 +53,7 @@ from worldjepa.evaluation.video import write_film
 from worldjepa.evaluation.views import PATH_LENGTH, VIEWS_FILE, encode_views, measure_views, nearest_views
 from worldjepa.files import write_text, written_whole
 from worldjepa.pretraining import build_samples_system, open_samples
-from worldjepa.runs import PROBE_SEEDS, check_sensor, env_factory
+from worldjepa.runs import PROBE_SEEDS, env_factory
 from worldjepa.sweeps import clouds_of
 from worldjepa.training import pick_device, read_metrics
 from worldjepa.voxels import voxelize

@@ -46,6 +46,7 @@ from worldjepa.datasets.encoded import encoded_store
 from worldjepa.datasets.splits import pixel_mean
 from worldjepa.datasets.store import EpisodeStore
 from worldjepa.datasets.windows import Windows
+from worldjepa.driving import check_driving
 from worldjepa.encoders.bev_view import STORED, BevView
 from worldjepa.evaluation.bev import SCANS_FILE, measure_occupancy
 from worldjepa.evaluation.driving import RETURNS_FILE, measure_driving
@@ -54,7 +55,7 @@ from worldjepa.evaluation.motion import MOTION_FILE, measure_pairs, true_flow
 from worldjepa.evaluation.representation import measure_representation
 from worldjepa.evaluation.views import VIEWS_FILE
 from worldjepa.files import write_text
-from worldjepa.footprint import Footprint
+from worldjepa.footprint import FACTS_FILE, Footprint
 from worldjepa.objectives.weighted_sum import WeightedSum
 from worldjepa.pretraining import open_samples, train_on_samples
 from worldjepa.refinement import refine
@@ -78,6 +79,8 @@ NUM_PROBE_CLIPS, PROBE_SEEDS = 300, (10_001, 10_002)
 def open_run(run_dir: Path, config: DictConfig) -> None:
     """Creates a run's folder with its configuration, or checks that the one there is the same run.
 
+    One that never came to learn gives way: the command was refused, and this may be the corrected one.
+
     Raises:
         ValueError: the folder holds a run with other settings, or cannot be written.
     """
@@ -92,7 +95,9 @@ def open_run(run_dir: Path, config: DictConfig) -> None:
             for key in changed
             if not key.startswith(CHANGEABLE)
         ]
-        if differing:
+        if differing and {entry.name for entry in run_dir.iterdir()} <= {CONFIG_FILE, FACTS_FILE}:
+            (run_dir / FACTS_FILE).unlink(missing_ok=True)  # it was refused, or stopped, before it learned anything
+        elif differing:
             raise ValueError(
                 f"{run_dir} holds a run with other settings ({'; '.join(differing[:4])}); "
                 "give this one a name of its own with run=<name>, or remove that folder"
@@ -297,53 +302,9 @@ def check_init(run_dir: Path, encoder: DictConfig | None) -> None:
         raise ValueError(f"encoder.init={init}: expected the folder of a trained run, found no {MODEL_FILE} there")
 
 
-def check_driving(config: DictConfig) -> None:
-    """Refuses what a world model of a street cannot learn from, before anything is collected.
-
-    Raises:
-        ValueError: no pre-trained encoder, or settings that are not the environment's.
-    """
-    if config.encoder.init is None:
-        raise ValueError(
-            "a world model of a street predicts latents that were learned before: give encoder.init=<run of "
-            "scripts/pretrain.py model=ad_l_jepa env=street>"
-        )
-    spec = EnvSpec.from_env(env_factory(config).build())
-    if not {"sweep", "proprioception", "route"} <= set(spec.fields) & set(config.observations):
-        raise ValueError(
-            f"model=bev_world drives by sweeps, proprioception and a route; {spec.env_id} shows "
-            f"{', '.join(spec.fields)}, and observations are {', '.join(config.observations)}: give env=street without "
-            "model=, it brings what it needs"
-        )
-    check_sensor(config, spec.fields["sweep"].shape)
-    step = config.env.frameskip / spec.frame_rate
-    if abs(config.vehicle.step - step) > 1e-6:
-        raise ValueError(
-            f"{spec.env_id} shows a sweep every {step:g} s, the model expects one every {config.vehicle.step:g} s; set "
-            "vehicle.step"
-        )
-
-
-def check_sensor(config: DictConfig, sweep: tuple[int, ...]) -> None:
-    """Refuses an environment whose LiDAR is not the model's.
-
-    Args:
-        sweep: shape of its sweeps, (beams,azimuths,2).
-
-    Raises:
-        ValueError: other rays than the model expects.
-    """
-    sensor = config.sensor.beams, config.sensor.azimuths
-    if sweep[:2] != sensor:
-        raise ValueError(
-            f"{config.env.id} shows sweeps of {sweep[:2]} rays, the model expects {sensor}; set sensor.beams and "
-            "sensor.azimuths"
-        )
-
-
 def _prepare(run_dir: Path, config: DictConfig) -> Footprint:
     if kind_of(config) == "driving" and not is_trained(run_dir):
-        check_driving(config)
+        check_driving(config, EnvSpec.from_env(env_factory(config).build()))
     check_init(run_dir, config.encoder)
     open_run(run_dir, config)
     footprint = Footprint(run_dir)
