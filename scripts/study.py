@@ -41,7 +41,7 @@ def motion_plan(command: str) -> None:
 
 
 def motion_imitate(command: str) -> None:
-    mc_jepa.imitate(command, steps=3000)
+    mc_jepa.imitate(command, steps=2000)
 
 
 def scans(command: str) -> None:
